@@ -1,4 +1,4 @@
-"""The commands of README.md: `invoke --list` names them, `invoke --help TASK` explains one, `invoke --dry TASK` prints it.
+"""The commands of README.md: `invoke --list` names them, `invoke --help TASK` explains one, `--dry` prints it.
 
 Runs from any Python that has invoke: every task but `setup` works in `.venv`, the environment that `setup` makes.
 """
