@@ -1,0 +1,1 @@
+"""Upstream's name for the data code; data sets and pipelines are registered here once ``racdino`` has them."""

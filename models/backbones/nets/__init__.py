@@ -1,0 +1,1 @@
+"""The field's folder of networks: aliases only."""

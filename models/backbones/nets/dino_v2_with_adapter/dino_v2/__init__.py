@@ -1,0 +1,1 @@
+"""The field's folder of the DINOv2 trunk: aliases only."""

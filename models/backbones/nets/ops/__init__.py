@@ -1,0 +1,1 @@
+"""The field's folder of the op: aliases of ``racdino.ops``."""
