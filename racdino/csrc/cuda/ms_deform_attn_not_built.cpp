@@ -1,0 +1,38 @@
+// CUDA key of a build without CUDA: one sentence instead of torch's list of back ends.
+#ifndef RACDINO_WITH_CUDA
+#include "../ms_deform_attn.h"
+
+#include <torch/library.h>
+
+namespace racdino {
+namespace {
+
+constexpr const char* kMessage =
+    "ms_deform_attn: value is on a CUDA device, but racdino was built without CUDA; build it with "
+    "`FORCE_CUDA=1 python setup.py build_ext --inplace` in the checkout, or move the tensors to the CPU.";
+
+at::Tensor forward_not_built(
+    const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t) {
+  TORCH_CHECK(false, kMessage);
+}
+
+Gradients backward_not_built(
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    int64_t,
+    std::array<bool, 3>) {
+  TORCH_CHECK(false, kMessage);
+}
+
+}  // namespace
+}  // namespace racdino
+
+TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
+  m.impl("ms_deform_attn_forward", racdino::forward_not_built);
+  m.impl("ms_deform_attn_backward", racdino::backward_not_built);
+}
+#endif

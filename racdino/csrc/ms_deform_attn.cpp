@@ -1,0 +1,159 @@
+// Multi-scale deformable attention (Zhu et al. 2021, arXiv:2010.04159, eq. 3): schema, argument checks, dispatcher calls.
+// Kernels register themselves in the folder of their dispatch key: cpu/ cuda/ autograd/ autocast/; Meta in ops/_register.py.
+#include "ms_deform_attn.h"
+
+#include <Python.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include <initializer_list>
+#include <sstream>
+#include <string>
+
+// Importing racdino._C runs the static registrations below; the module itself is empty.
+PyMODINIT_FUNC PyInit__C() {
+  static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
+  return PyModule_Create(&definition);
+}
+
+// output_mask says which gradients are wanted; one that is not wanted comes back as an empty tensor.
+TORCH_LIBRARY_FRAGMENT(racdino, m) {
+  m.def(
+      "ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
+      "Tensor sampling_locations, Tensor attention_weights, int im2col_step=64) -> Tensor");
+  m.def(
+      "ms_deform_attn_backward(Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
+      "Tensor sampling_locations, Tensor attention_weights, Tensor grad_output, int im2col_step, bool[3] output_mask) "
+      "-> (Tensor, Tensor, Tensor)");
+}
+
+namespace racdino {
+
+at::Tensor ms_deform_attn_forward(
+    const at::Tensor& value,
+    const at::Tensor& spatial_shapes,
+    const at::Tensor& level_start_index,
+    const at::Tensor& sampling_locations,
+    const at::Tensor& attention_weights,
+    int64_t im2col_step) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("racdino::ms_deform_attn_forward", "")
+                             .typed<decltype(ms_deform_attn_forward)>();
+  return op.call(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
+}
+
+Gradients ms_deform_attn_backward(
+    const at::Tensor& value,
+    const at::Tensor& spatial_shapes,
+    const at::Tensor& level_start_index,
+    const at::Tensor& sampling_locations,
+    const at::Tensor& attention_weights,
+    const at::Tensor& grad_output,
+    int64_t im2col_step,
+    std::array<bool, 3> output_mask) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("racdino::ms_deform_attn_backward", "")
+                             .typed<decltype(ms_deform_attn_backward)>();
+  return op.call(
+      value,
+      spatial_shapes,
+      level_start_index,
+      sampling_locations,
+      attention_weights,
+      grad_output,
+      im2col_step,
+      output_mask);
+}
+
+namespace {
+
+struct Dim {
+  const char* letter;
+  int64_t size;  // -1: any
+};
+
+void check_shape(const char* name, const at::Tensor& tensor, std::initializer_list<Dim> dims) {
+  bool fits = tensor.dim() == static_cast<int64_t>(dims.size());
+  std::ostringstream expected;
+  int64_t axis = 0;
+  for (const Dim& dim : dims) {
+    fits = fits && (dim.size < 0 || tensor.size(axis) == dim.size);
+    expected << (axis++ ? ", " : "") << dim.letter;
+    // A letter whose size another argument fixed is shown with it; a literal ("2") is its own value.
+    if (dim.size >= 0 && std::to_string(dim.size) != dim.letter) {
+      expected << "=" << dim.size;
+    }
+  }
+  TORCH_CHECK(
+      fits, "ms_deform_attn: ", name, " has shape ", tensor.sizes(), ", expected (", expected.str(), ").");
+}
+
+void check_index(const char* name, const at::Tensor& tensor, const at::Tensor& value) {
+  TORCH_CHECK(
+      tensor.scalar_type() == at::kLong,
+      "ms_deform_attn: ", name, " has dtype ", tensor.scalar_type(), ", expected ", at::kLong, ".");
+  TORCH_CHECK(
+      tensor.device() == value.device(),
+      "ms_deform_attn: ", name, " is on ", tensor.device(), ", expected ", value.device(), " like value.");
+}
+
+void check_floating(const char* name, const at::Tensor& tensor, const at::Tensor& value) {
+  TORCH_CHECK(
+      tensor.scalar_type() == value.scalar_type() || tensor.scalar_type() == at::kFloat,
+      "ms_deform_attn: ", name, " has dtype ", tensor.scalar_type(), ", expected ", value.scalar_type(),
+      " like value", value.scalar_type() == at::kFloat ? "." : " or Float.");
+  TORCH_CHECK(
+      tensor.device() == value.device(),
+      "ms_deform_attn: ", name, " is on ", tensor.device(), ", expected ", value.device(), " like value.");
+}
+
+}  // namespace
+
+Sizes check_inputs(
+    const at::Tensor& value,
+    const at::Tensor& spatial_shapes,
+    const at::Tensor& level_start_index,
+    const at::Tensor& sampling_locations,
+    const at::Tensor& attention_weights,
+    int64_t im2col_step) {
+  check_shape("value", value, {{"B", -1}, {"S", -1}, {"M", -1}, {"D", -1}});
+  const auto dtype = value.scalar_type();
+  TORCH_CHECK(
+      dtype == at::kDouble || dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16,
+      "ms_deform_attn: value has dtype ", dtype, ", expected Double, Float, Half or BFloat16.");
+  check_shape("spatial_shapes", spatial_shapes, {{"L", -1}, {"2", 2}});
+  const int64_t B = value.size(0), S = value.size(1), M = value.size(2), D = value.size(3), L = spatial_shapes.size(0);
+  check_shape("level_start_index", level_start_index, {{"L", L}});
+  check_shape(
+      "sampling_locations", sampling_locations, {{"B", B}, {"Q", -1}, {"M", M}, {"L", L}, {"P", -1}, {"2", 2}});
+  const int64_t Q = sampling_locations.size(1), P = sampling_locations.size(4);
+  check_shape("attention_weights", attention_weights, {{"B", B}, {"Q", Q}, {"M", M}, {"L", L}, {"P", P}});
+  check_index("spatial_shapes", spatial_shapes, value);
+  check_index("level_start_index", level_start_index, value);
+  check_floating("sampling_locations", sampling_locations, value);
+  check_floating("attention_weights", attention_weights, value);
+  TORCH_CHECK(
+      S < (int64_t{1} << 31) && L * P < (int64_t{1} << 20),
+      "ms_deform_attn: value has ", S, " pixels and a query samples ", L * P,
+      " points, expected fewer than 2^31 and 2^20.");
+  TORCH_CHECK(im2col_step > 0, "ms_deform_attn: im2col_step is ", im2col_step, ", expected a positive number.");
+  return {B, S, M, D, Q, L, P};
+}
+
+void check_grad_output(const at::Tensor& grad_output, const at::Tensor& value, const Sizes& sizes) {
+  // (B, Q, M, D) holds the same elements; the field's modules use both.
+  if (grad_output.dim() == 4) {
+    check_shape("grad_output", grad_output, {{"B", sizes.B}, {"Q", sizes.Q}, {"M", sizes.M}, {"D", sizes.D}});
+  } else {
+    check_shape("grad_output", grad_output, {{"B", sizes.B}, {"Q", sizes.Q}, {"M*D", sizes.M * sizes.D}});
+  }
+  TORCH_CHECK(
+      grad_output.scalar_type() == value.scalar_type(),
+      "ms_deform_attn: grad_output has dtype ", grad_output.scalar_type(), ", expected ", value.scalar_type(),
+      " like value.");
+  TORCH_CHECK(
+      grad_output.device() == value.device(),
+      "ms_deform_attn: grad_output is on ", grad_output.device(), ", expected ", value.device(), " like value.");
+}
+
+}  // namespace racdino

@@ -1,0 +1,110 @@
+"""Where the compiled operator `racdino/_C` is kept between builds, and the record that says what it was built from.
+
+Standard library only: `setup.py` runs this before racdino can be imported, `racdino.verify` after it was.
+
+An entry is ``${XDG_CACHE_HOME:-~/.cache}/racdino/extension/<key>/``, the key being a digest of everything that shapes
+the binary. It holds the shared object and ``_C.json``, the record; the same record lies beside an installed ``_C``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+RECORD_NAME = "_C.json"
+
+
+def cache_folder() -> Path:
+    """The folder that holds one folder per key."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "racdino" / "extension"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sources_digest(folder: Path, extra: Iterable[Path] = ()) -> str:
+    """One digest of the names and contents of all C++ and CUDA files under ``folder``, and of the ``extra`` files."""
+    sources = sorted(path for path in folder.rglob("*") if path.suffix in {".cpp", ".cu", ".cuh", ".h"})
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode())
+    for path in extra:
+        digest.update(f"{path.name} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def key_of(facts: Mapping[str, object]) -> str:
+    """The cache key of a build: a digest of the facts that shape its result."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def record_path(library: Path) -> Path:
+    """Where the record of a shared object lies: beside it."""
+    return library.with_name(RECORD_NAME)
+
+
+def read_record(library: Path) -> dict[str, object]:
+    """The record beside ``library``: ``sha256`` of the shared object as built, ``key`` and the ``facts`` behind it.
+
+    Raises:
+        FileNotFoundError: the library was not put there by our build.
+    """
+    record: dict[str, object] = json.loads(record_path(library).read_text())
+    return record
+
+
+def matches_record(library: Path) -> bool:
+    """Whether ``library`` is, byte for byte, what the build recorded."""
+    return read_record(library)["sha256"] == sha256(library)
+
+
+def fetch(key: str, library: Path) -> bool:
+    """Put the cached build of ``key`` and its record at ``library``; False when there is none (or a damaged one).
+
+    A library that is already that build is left alone, so that nothing mapped by a running process is replaced.
+    """
+    cached = cache_folder() / key / library.name
+    if not (cached.is_file() and record_path(cached).is_file() and matches_record(cached)):
+        return False
+    if not (library.is_file() and sha256(library) == read_record(cached)["sha256"]):
+        _copy(cached, library)
+    _copy(record_path(cached), record_path(library))
+    return True
+
+
+def store(key: str, facts: Mapping[str, object], library: Path) -> None:
+    """Record the build that just made ``library`` beside it, and put both in the cache.
+
+    Each file arrives whole (`os.replace`), the record last: an entry without one does not count. Two builds at once
+    store two equivalent entries, and `fetch` refuses a library that another build's record does not describe.
+    """
+    record = {"key": key, "sha256": sha256(library), "facts": dict(facts)}
+    _write(record_path(library), (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    entry = cache_folder() / key
+    _copy(library, entry / library.name)
+    _copy(record_path(library), entry / RECORD_NAME)
+
+
+def _copy(source: Path, target: Path) -> None:
+    _write(target, source.read_bytes(), mode=source.stat().st_mode)
+
+
+def _write(target: Path, content: bytes, mode: int = 0o644) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        temporary.chmod(mode & 0o777)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,14 @@
+"""Multi-scale deformable attention: the compiled operator, its pure-torch reference and the module around it."""
+
+from __future__ import annotations
+
+from racdino.ops import _library
+
+_library.load()
+
+from racdino.ops import _register  # noqa: E402, F401  (needs the loaded operator)
+from racdino.ops._reference import ms_deform_attn_reference  # noqa: E402
+from racdino.ops.modules import MSDeformAttn  # noqa: E402
+from racdino.ops.ms_deform_attn import ms_deform_attn  # noqa: E402
+
+__all__ = ["MSDeformAttn", "ms_deform_attn", "ms_deform_attn_reference"]

@@ -1,0 +1,54 @@
+"""What `racdino._C` leaves to Python: the shapes of the operator's results, for torch.compile and meta tensors.
+
+Autograd, autocast and the kernels are registered in ``csrc/``, in the folder of their dispatch key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def _forward_shape(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    im2col_step: int = 64,
+) -> Tensor:
+    B, _, M, D = value.shape
+    return value.new_empty((B, sampling_locations.shape[1], M * D))
+
+
+def _backward_shapes(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    grad_output: Tensor,
+    im2col_step: int,
+    output_mask: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad_value, grad_locations, grad_weights = (
+        tensor.new_empty(tensor.shape if wanted else (0,))
+        for tensor, wanted in zip((value, sampling_locations, attention_weights), output_mask, strict=True)
+    )
+    return grad_value, grad_locations, grad_weights
+
+
+_SHAPES: dict[str, Callable] = {
+    "ms_deform_attn_forward": _forward_shape,
+    "ms_deform_attn_backward": _backward_shapes,
+}
+
+if hasattr(torch.library, "register_fake"):  # torch >= 2.4
+    for name, shapes in _SHAPES.items():
+        torch.library.register_fake(f"racdino::{name}")(shapes)
+else:
+    LIBRARY = torch.library.Library("racdino", "IMPL")  # kept: the registrations live as long as it does
+    for name, shapes in _SHAPES.items():
+        LIBRARY.impl(name, shapes, "Meta")
