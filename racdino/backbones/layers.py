@@ -1,0 +1,130 @@
+"""The parts of a DINOv2 transformer block. Attribute names are those of the published state dicts.
+
+Shape letters: B images, N tokens, C channels, M heads. Source: Oquab et al. 2023, arXiv:2304.07193.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from racdino.backbones.attention import attention
+
+LAYER_NORM_EPS = 1e-6
+Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)
+
+
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer initialised as DINOv2's: truncated normal weights of 0.02, no bias."""
+    layer = nn.Linear(in_features, out_features)
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def init_conv(layer: Conv) -> Conv:
+    """Initialise a convolution as ViT-Adapter's: normal weights by fan-out, no bias."""
+    fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_out))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class PatchEmbed(nn.Module):
+    """Image to patch tokens: (B, 3, H, W) to (B, H/patch * W/patch, C), row by row."""
+
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patch = self.proj.stride[0]
+        height, width = x.shape[-2:]
+        if height % patch or width % patch:
+            raise ValueError(f"an image of {height}x{width} does not divide into patches of {patch}x{patch} pixels")
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, (B, N, C) to (B, N, C)."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"embed_dim {dim} does not divide by num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.qkv = linear(dim, dim * 3)
+        self.proj = linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        return self.proj(attention(query, key, value).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = linear(dim, hidden_dim)
+        self.fc2 = linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SwiGLU(nn.Module):
+    """Gated MLP of ViT-g, w3(silu(a) * b) with (a, b) = w12(x); two thirds of ``hidden_dim``, rounded up to 8.
+
+    Source: Shazeer 2020, arXiv:2002.05202.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        hidden_dim = (int(hidden_dim * 2 / 3) + 7) // 8 * 8
+        self.w12 = linear(dim, 2 * hidden_dim)
+        self.w3 = linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, content = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(gate) * content)
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel. Source: Touvron et al. 2021, arXiv:2103.17239."""
+
+    def __init__(self, dim: int, init_value: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), init_value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+FFN_LAYERS: dict[str, type[Mlp] | type[SwiGLU]] = {"mlp": Mlp, "swiglu": SwiGLU, "swiglufused": SwiGLU}
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, init_values: float | None, ffn_layer: str = "mlp"
+    ) -> None:
+        super().__init__()
+        if ffn_layer not in FFN_LAYERS:
+            raise ValueError(f"there is no ffn_layer {ffn_layer!r}; there are {', '.join(FFN_LAYERS)}")
+        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(dim, num_heads)
+        self.ls1 = LayerScale(dim, init_values) if init_values else nn.Identity()
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = FFN_LAYERS[ffn_layer](dim, int(dim * mlp_ratio))
+        self.ls2 = LayerScale(dim, init_values) if init_values else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))

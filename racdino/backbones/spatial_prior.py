@@ -1,0 +1,48 @@
+"""ViT-Adapter's spatial prior: a small convolutional pyramid beside the transformer.
+
+Source: Chen et al. 2023, arXiv:2205.08534, section 3.3; attributes as in github.com/czczup/ViT-Adapter (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from racdino.backbones.layers import init_conv
+
+
+class SpatialPriorModule(nn.Module):
+    """(B, 3, H, W) to maps of ``embed_dim`` channels at strides 4, 8, 16 and 32, sizes rounded up at every halving.
+
+    Batch norms are plain: ``nn.SyncBatchNorm.convert_sync_batchnorm(model)`` makes them what the paper trained with.
+    """
+
+    def __init__(self, inplanes: int, embed_dim: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            *_conv_bn_relu(3, inplanes, stride=2),
+            *_conv_bn_relu(inplanes, inplanes),
+            *_conv_bn_relu(inplanes, inplanes),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        self.conv2 = nn.Sequential(*_conv_bn_relu(inplanes, 2 * inplanes, stride=2))
+        self.conv3 = nn.Sequential(*_conv_bn_relu(2 * inplanes, 4 * inplanes, stride=2))
+        self.conv4 = nn.Sequential(*_conv_bn_relu(4 * inplanes, 4 * inplanes, stride=2))
+        self.fc1 = init_conv(nn.Conv2d(inplanes, embed_dim, 1))
+        self.fc2 = init_conv(nn.Conv2d(2 * inplanes, embed_dim, 1))
+        self.fc3 = init_conv(nn.Conv2d(4 * inplanes, embed_dim, 1))
+        self.fc4 = init_conv(nn.Conv2d(4 * inplanes, embed_dim, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        c1 = self.stem(x)
+        c2 = self.conv2(c1)
+        c3 = self.conv3(c2)
+        c4 = self.conv4(c3)
+        return self.fc1(c1), self.fc2(c2), self.fc3(c3), self.fc4(c4)
+
+
+def _conv_bn_relu(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        init_conv(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    ]

@@ -1,0 +1,72 @@
+"""The ``racdino`` command: ``racdino weights list``, ``racdino weights fetch dinov2_vitb14``, ``racdino verify``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import racdino
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status. What a command needs is imported when it runs."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["verify"]:  # its options are its own
+        from racdino.verify.__main__ import main as verify
+
+        return verify(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="racdino", description=racdino.__doc__)
+    parser.add_argument("--version", action="version", version=f"racdino {racdino.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands.add_parser("verify", help="check the installation and run the backbone on camera frames", add_help=False)
+
+    weights = commands.add_parser("weights", help="list and fetch the published DINOv2 weights")
+    actions = weights.add_subparsers(title="actions", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="the published weights and where they are on this machine")
+    listing.set_defaults(run=_list_weights)
+    fetching = actions.add_parser(
+        "fetch",
+        help="download one file: resumed after an interruption, checked against its sha256",
+        description="Download one file of published weights. Run again after an interruption, it continues.",
+    )
+    fetching.add_argument("name", help="e.g. dinov2_vitb14; `racdino weights list` shows all")
+    fetching.add_argument(
+        "--to", type=Path, metavar="DIR", help="folder to put it in (default: $RACDINO_WEIGHTS, else ~/.cache/dinov2)"
+    )
+    fetching.add_argument("--url", help="a mirror to take it from; the file must still have the published sha256")
+    fetching.set_defaults(run=_fetch_weights)
+    return parser
+
+
+def _list_weights(_: argparse.Namespace) -> int:
+    from racdino.weights import CATALOGUE, find_or_none
+
+    for entry in CATALOGUE.values():
+        size = f"{entry.size / 2**20:.0f} MiB" if entry.size else ""
+        place = find_or_none(entry) or "not on this machine"
+        print(f"{entry.name:18} {entry.file:32} {size:>8}  sha256 {entry.sha256[:16]}...  {place}")
+    return 0
+
+
+def _fetch_weights(options: argparse.Namespace) -> int:
+    from racdino.weights import published, user_folder
+    from racdino.weights.fetch import FetchError, fetch
+
+    try:
+        path = fetch(published(options.name), options.to or user_folder(), options.url)
+    except (ValueError, FetchError) as error:
+        print(f"racdino weights fetch: {error}", file=sys.stderr)
+        return 1
+    print(path)
+    return 0

@@ -1,0 +1,22 @@
+"""Weights of DINOv2: which there are, where they are looked for, how they are read, checked and fetched.
+
+Standard library: `catalogue` (names, URLs, hashes), `search` (the folders), `fetch` (the download, with tqdm).
+With torch: `checkpoint` (reads a file without executing it), `loading` (brings it into a model).
+"""
+
+from racdino.weights.catalogue import CATALOGUE, Architecture, Published, published, published_for
+from racdino.weights.search import WeightsNotFoundError, existing_file, find, find_or_none, search_folders, user_folder
+
+__all__ = [
+    "CATALOGUE",
+    "Architecture",
+    "Published",
+    "WeightsNotFoundError",
+    "existing_file",
+    "find",
+    "find_or_none",
+    "published",
+    "published_for",
+    "search_folders",
+    "user_folder",
+]

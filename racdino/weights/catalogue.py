@@ -1,0 +1,112 @@
+"""The published DINOv2 weights: file, hash and architecture of each. Standard library only.
+
+Source: Oquab et al. 2023, arXiv:2304.07193; with registers: Darcet et al. 2023, arXiv:2309.16588. Apache-2.0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_HOST = "https://dl.fbaipublicfiles.com/dinov2"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What decides the names and shapes in a DINOv2 state dict (patch size 14, trained at 518x518)."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    ffn_layer: str = "mlp"
+    num_register_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published weight file; ``size`` in bytes where it is known."""
+
+    name: str
+    sha256: str
+    architecture: Architecture
+    size: int | None = None
+
+    @property
+    def file(self) -> str:
+        registers = self.architecture.num_register_tokens
+        return self.name.removesuffix("_reg") + (f"_reg{registers}" if registers else "") + "_pretrain.pth"
+
+    @property
+    def url(self) -> str:
+        return f"{_HOST}/{self.name.removesuffix('_reg')}/{self.file}"
+
+
+_S, _B, _L = (384, 12, 6), (768, 12, 12), (1024, 24, 16)
+_G = (1536, 40, 24, "swiglufused")
+
+CATALOGUE: dict[str, Published] = {
+    entry.name: entry
+    for entry in (
+        Published(
+            "dinov2_vits14",
+            "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+            Architecture(*_S),
+            88_283_115,
+        ),
+        Published(
+            "dinov2_vits14_reg",
+            "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb",
+            Architecture(*_S, num_register_tokens=4),
+        ),
+        Published(
+            "dinov2_vitb14",
+            "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
+            Architecture(*_B),
+            346_378_731,
+        ),
+        Published(
+            "dinov2_vitb14_reg",
+            "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71",
+            Architecture(*_B, num_register_tokens=4),
+        ),
+        Published(
+            "dinov2_vitl14",
+            "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+            Architecture(*_L),
+        ),
+        Published(
+            "dinov2_vitl14_reg",
+            "36e4deffbaef061a2576705b0c36f93621e2ae20bf6274694821b0b492551b51",
+            Architecture(*_L, num_register_tokens=4),
+        ),
+        Published(
+            "dinov2_vitg14",
+            "baf8467e50af277596bbbafa06887c177ee899ab46033649c383577d7e9309d3",
+            Architecture(*_G),
+        ),
+        Published(
+            "dinov2_vitg14_reg",
+            "746ecb8c6301c645c5c855be91687d274587d6e48fdaec4a729753160b34a283",
+            Architecture(*_G, num_register_tokens=4),
+        ),
+    )
+}
+
+
+def published(name: str) -> Published:
+    """The entry called ``name``, e.g. ``dinov2_vitb14``; ValueError names the others."""
+    try:
+        return CATALOGUE[name]
+    except KeyError:
+        raise ValueError(f"there are no published weights called {name!r}; there are {', '.join(CATALOGUE)}") from None
+
+
+def published_for(architecture: Architecture) -> Published:
+    """The published weights that fit ``architecture``; ValueError when nobody published any."""
+    for entry in CATALOGUE.values():
+        if entry.architecture == architecture:
+            return entry
+    raise ValueError(
+        f"no DINOv2 weights were published for {architecture}; give a file of your own as pretrained=PATH, "
+        "ask for random weights with pretrained_vit=False, or choose the architecture of one of "
+        + ", ".join(f"{e.name} {e.architecture}" for e in CATALOGUE.values())
+    )
