@@ -54,8 +54,8 @@ def refusal(
     if backend == "xformers":
         if capability is not None and capability >= (9, 0):
             return "has no kernel for compute capability 9.0 and newer"
-        if device_type == "cpu" and (head_width > 32 or dtype != torch.float32):
-            return f"runs on a CPU only for float32 heads of up to 32 channels, not {dtype} heads of {head_width}"
+        if device_type == "cpu" and (head_width > 32 or head_width % 4 or dtype != torch.float32):
+            return f"runs on a CPU only for float32 heads of 4, 8, ... 32 channels, not {dtype} heads of {head_width}"
     return None
 
 

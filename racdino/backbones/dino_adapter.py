@@ -163,7 +163,7 @@ class DinoAdapter(DinoVisionTransformer):
         c, vit_maps = self._interact(patches, c, grid, sizes)
 
         tokens = c.split([h * w for h, w in sizes], dim=1)
-        c2, c3, c4 = (t.transpose(1, 2).unflatten(2, size) for t, size in zip(tokens, sizes, strict=True))
+        c2, c3, c4 = (_to_map(t, size) for t, size in zip(tokens, sizes, strict=True))
         maps = [c1 + _resize(self.up(c2), c1), c2, c3, c4]
         if self.add_vit_feature:
             maps = [level + _resize(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
@@ -186,8 +186,13 @@ class DinoAdapter(DinoVisionTransformer):
         vit_maps = []
         for (first, last), interaction in zip(self.interaction_indexes, self.interactions, strict=True):
             x, c, prefix = interaction(x, c, prefix, blocks[first : last + 1], inject, extract, sizes)
-            vit_maps.append(x.transpose(1, 2).unflatten(2, grid))
+            vit_maps.append(_to_map(x, grid))
         return c, vit_maps
+
+
+def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, H*W, C) to (B, C, H, W), contiguous: seen as channels-last it would change the strides of later gradients."""
+    return tokens.transpose(1, 2).unflatten(2, size).contiguous()
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ class DWConv(nn.Module):
 
     def forward(self, x: Tensor, sizes: Sizes) -> Tensor:
         levels = x.transpose(1, 2).split([height * width for height, width in sizes], dim=2)
-        maps = [self.dwconv(level.unflatten(2, size)) for level, size in zip(levels, sizes, strict=True)]
+        # Contiguous: seen as channels-last, a map gives the weights gradients of other strides, at which DDP warns.
+        maps = [self.dwconv(level.unflatten(2, size).contiguous()) for level, size in zip(levels, sizes, strict=True)]
         return torch.cat([level.flatten(2) for level in maps], dim=2).transpose(1, 2)
 
 

@@ -1,0 +1,195 @@
+"""The trunk equals timm's DINOv2 with the same weights, and its state dict is that of the published files."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from timm.layers import SwiGLUPacked
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from racdino import backbones
+from racdino.backbones import DinoVisionTransformer
+from racdino.weights import CATALOGUE
+
+FACTORIES = {name: getattr(backbones, name) for name in CATALOGUE}
+SIZE = (70, 98)  # pixels: a rectangular grid of 5 x 7, trained on 4 x 4
+
+
+def randomised(model):
+    """Every parameter random, so that none of them hides behind a zero or a one."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model.eval()
+
+
+def tiny(registers=0, ffn_layer="mlp"):
+    return randomised(
+        DinoVisionTransformer(
+            img_size=56, patch_size=14, embed_dim=24, depth=3, num_heads=3, init_values=1.0, ffn_layer=ffn_layer,
+            num_register_tokens=registers, interpolate_antialias=registers > 0,
+            interpolate_offset=0.0 if registers else 0.1,
+        )
+    )  # fmt: skip
+
+
+def load_timm(reference, model, size):
+    """Our weights under timm's names; timm folds the class token's position into the token when there are registers."""
+    height, width = size[0] // 14, size[1] // 14
+    state = {k.replace("mlp.w12", "mlp.fc1").replace("mlp.w3", "mlp.fc2"): v for k, v in model.state_dict().items()}
+    del state["mask_token"]
+    position = model.position_embedding(height, width, model.interpolate_offset, model.interpolate_antialias)
+    if model.num_register_tokens:
+        state["cls_token"] = state["cls_token"] + model.pos_embed[:, :1]
+        state["reg_token"] = state.pop("register_tokens")
+        state["pos_embed"] = position
+    else:
+        state["pos_embed"] = torch.cat((model.pos_embed[:, :1], position), dim=1)
+    reference.load_state_dict(state, strict=True)
+    return reference.eval()
+
+
+def timm_model(model, size):
+    registers = model.num_register_tokens
+    block = model.blocks[0].mlp
+    gated = (
+        {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": block.w12.out_features / 24}
+        if hasattr(block, "w12")
+        else {}
+    )
+    reference = VisionTransformer(
+        img_size=size, patch_size=14, num_classes=0, global_pool="token", embed_dim=24, depth=3, num_heads=3,
+        init_values=1.0, reg_tokens=registers, no_embed_class=registers > 0, **gated,
+    )  # fmt: skip
+    return load_timm(reference, model, size)
+
+
+def assert_close(got, want):
+    assert got.shape == want.shape
+    assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+@pytest.mark.parametrize("size", [SIZE, (56, 56)], ids=["rectangle", "as trained"])
+@pytest.mark.parametrize(("registers", "ffn_layer"), [(0, "mlp"), (4, "mlp"), (0, "swiglufused"), (4, "swiglufused")])
+@torch.no_grad()
+def test_outputs_equal_timm(registers, ffn_layer, size):
+    model = tiny(registers, ffn_layer)
+    reference = timm_model(model, size)
+    x = torch.randn(2, 3, *size)
+    features = model.forward_features(x)
+    expected = reference.forward_features(x)
+    assert_close(features["x_norm_clstoken"], expected[:, 0])
+    if registers:
+        assert_close(features["x_norm_regtokens"], expected[:, 1 : 1 + registers])
+    assert_close(features["x_norm_patchtokens"], expected[:, 1 + registers :])
+    assert_close(model.norm(features["x_prenorm"]), expected)
+    assert_close(model(x), expected[:, 0])
+    assert features["masks"] is None
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+@torch.no_grad()
+def test_intermediate_layers_equal_timm(registers):
+    model = tiny(registers)
+    reference = timm_model(model, SIZE)
+    x = torch.randn(2, 3, *SIZE)
+    for n in (1, 2, [0, 2]):
+        for norm in (True, False):
+            got = model.get_intermediate_layers(x, n, reshape=True, return_class_token=True, norm=norm)
+            # timm returns all prefix tokens; the class token is the first of them
+            want = reference.get_intermediate_layers(x, n, reshape=True, return_prefix_tokens=True, norm=norm)
+            for (patches, class_token), (want_patches, want_prefix) in zip(got, want, strict=True):
+                assert_close(patches, want_patches)
+                assert_close(class_token, want_prefix[:, 0])
+    tokens = model.get_intermediate_layers(x)
+    assert_close(tokens[0], model.forward_features(x)["x_norm_patchtokens"])
+
+
+@torch.no_grad()
+def test_a_whole_vit_s_equals_timm():
+    size = (112, 154)
+    model = randomised(backbones.dinov2_vits14())
+    reference = timm.create_model("vit_small_patch14_dinov2.lvd142m", pretrained=False, img_size=size)
+    x = torch.randn(1, 3, *size)
+    assert_close(
+        model.forward_features(x)["x_norm_patchtokens"], load_timm(reference, model, size).forward_features(x)[:, 1:]
+    )
+
+
+@torch.no_grad()
+def test_masked_patches_become_the_mask_token():
+    model = tiny()
+    x = torch.randn(1, 3, 56, 56)
+    masks = torch.zeros(1, 16, dtype=torch.bool)
+    masks[0, 5] = True
+    tokens = model.prepare_tokens_with_masks(x, masks)
+    assert_close(tokens[0, 1 + 5], model.mask_token[0] + model.pos_embed[0, 1 + 5])
+    assert torch.equal(tokens[0, 1 + 6], model.prepare_tokens_with_masks(x)[0, 1 + 6])
+    assert torch.equal(model(x, masks, is_training=True)["masks"], masks)
+
+
+def published_layout(embed_dim, depth, ffn_layer, registers):
+    """Names and shapes in a published file, from the description of the format."""
+    C = embed_dim
+    layout = {"cls_token": (1, 1, C), "pos_embed": (1, 1370, C), "mask_token": (1, C)}
+    if registers:
+        layout["register_tokens"] = (1, registers, C)
+    layout |= {"patch_embed.proj.weight": (C, 3, 14, 14), "patch_embed.proj.bias": (C,)}
+    hidden = (int(4 * C * 2 / 3) + 7) // 8 * 8
+    for i in range(depth):
+        block = {"norm1.weight": (C,), "norm1.bias": (C,), "attn.qkv.weight": (3 * C, C), "attn.qkv.bias": (3 * C,)}
+        block |= {"attn.proj.weight": (C, C), "attn.proj.bias": (C,), "ls1.gamma": (C,)}
+        block |= {"norm2.weight": (C,), "norm2.bias": (C,), "ls2.gamma": (C,)}
+        if ffn_layer == "mlp":
+            block |= {"mlp.fc1.weight": (4 * C, C), "mlp.fc1.bias": (4 * C,)}
+            block |= {"mlp.fc2.weight": (C, 4 * C), "mlp.fc2.bias": (C,)}
+        else:
+            block |= {"mlp.w12.weight": (2 * hidden, C), "mlp.w12.bias": (2 * hidden,)}
+            block |= {"mlp.w3.weight": (C, hidden), "mlp.w3.bias": (C,)}
+        layout |= {f"blocks.{i}.{key}": shape for key, shape in block.items()}
+    return layout | {"norm.weight": (C,), "norm.bias": (C,)}
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_state_dict_has_the_published_names_and_shapes(name):
+    with torch.device("meta"):
+        model = FACTORIES[name]()
+    sizes = {"s": (384, 12, "mlp"), "b": (768, 12, "mlp"), "l": (1024, 24, "mlp"), "g": (1536, 40, "swiglu")}
+    registers = 4 if name.endswith("_reg") else 0
+    expected = published_layout(*sizes[name[len("dinov2_vit")]], registers)
+    assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == expected
+    assert (model.interpolate_antialias, model.interpolate_offset) == ((True, 0.0) if registers else (False, 0.1))
+    assert all(block.norm1.eps == 1e-6 for block in model.blocks)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if entry.size])
+def test_parameters_fill_the_published_file(name):
+    """Four bytes each; the rest of the file is the archive's directory."""
+    with torch.device("meta"):
+        parameters = sum(value.numel() for value in FACTORIES[name]().state_dict().values())
+    assert 0 < CATALOGUE[name].size - 4 * parameters < 100_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"img_size": 500}, "img_size 500 does not divide by patch_size 16"),
+        ({"num_heads": 7}, "embed_dim 768 does not divide by num_heads 7"),
+        ({"ffn_layer": "relu"}, "there is no ffn_layer 'relu'; there are mlp, swiglu, swiglufused"),
+    ],
+)
+def test_impossible_arguments_are_named(arguments, message):
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        DinoVisionTransformer(**arguments)
+
+
+def test_impossible_calls_are_named():
+    model = tiny()
+    with pytest.raises(ValueError, match="an image of 56x57 does not divide into patches of 14x14 pixels"):
+        model(torch.zeros(1, 3, 56, 57))
+    for n in (0, 4, [3], [-1]):
+        with pytest.raises(ValueError, match="does not name blocks of the 3 there are"):
+            model.get_intermediate_layers(torch.zeros(1, 3, 56, 56), n)
