@@ -40,8 +40,8 @@ SOURCES = ROOT / "racdino" / "csrc"
 # Stated, never probed: the machine that compiles need not have the GPU. The last one carries PTX for what comes after.
 ARCHITECTURES = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0+PTX")
 COMPILE_FLAGS = {
-    # -fopenmp is for compiling only: at::parallel_for is header code. Linking it as well would load a second OpenMP pool
-    # beside torch's own, one that torch.set_num_threads does not reach.
+    # -fopenmp is for compiling only: at::parallel_for is header code. Linking it as well would load a second OpenMP
+    # pool beside torch's own, one that torch.set_num_threads does not reach.
     "cxx": ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"],
     "nvcc": ["-O3"],
 }
@@ -52,15 +52,14 @@ def first_lines(*command: str) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
-        sys.exit(
-            f"setup.py: `{' '.join(command)}` failed ({error}). Install a C++17 compiler (apt: g++, dnf: gcc-c++) or set CXX."
-        )
+        hint = "Install a C++ compiler (apt: g++, dnf: gcc-c++) or set CXX."
+        sys.exit(f"setup.py: `{' '.join(command)}` failed ({error}). {hint}")
 
 
 def nvcc_version() -> tuple[str, str] | None:
     """The nvcc torch will call and its version as `11.8`."""
-    nvcc = Path(CUDA_HOME or "/usr/local/cuda") / "bin" / "nvcc"
-    if not nvcc.is_file():
+    nvcc = Path(CUDA_HOME or "") / "bin" / "nvcc"
+    if CUDA_HOME is None or not nvcc.is_file():
         return None
     found = re.search(r"release (\d+\.\d+)", first_lines(str(nvcc), "--version"))
     return (str(nvcc), found.group(1)) if found else None
@@ -70,9 +69,7 @@ def wants_cuda() -> bool:
     force = os.environ.get("FORCE_CUDA")
     nvcc = nvcc_version()
     if force == "1" and nvcc is None:
-        sys.exit(
-            "setup.py: FORCE_CUDA=1 but there is no nvcc. Install the CUDA toolkit and set CUDA_HOME, or unset FORCE_CUDA."
-        )
+        sys.exit("setup.py: FORCE_CUDA=1 but there is no nvcc. Install the CUDA toolkit and set CUDA_HOME.")
     if force in {"0", "1"}:
         return force == "1"
     return nvcc is not None and nvcc[1] == torch.version.cuda

@@ -1,3 +1,4 @@
+# ruff: noqa: N999  (the name is the field's)
 """Deformable-DETR's extension name, answered by racdino. New code: ``from racdino.ops import ms_deform_attn``."""
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ def ms_deform_attn(
     """Sample each query's points from a feature pyramid and sum them by weight.
 
     Differentiable once in ``value``, ``sampling_locations`` and ``attention_weights``. Sums are kept in float32
-    (float64 for float64), whatever the values are stored in. Bitwise reproducible on a CPU for any number of threads; on CUDA
-    under ``torch.use_deterministic_algorithms(True)``.
+    (float64 for float64), whatever the values are stored in. Bitwise reproducible on a CPU for any number of threads;
+    on CUDA under ``torch.use_deterministic_algorithms(True)``.
 
     Args:
         value: (B, S, M, D) features; S is the sum of H*W over the L levels, M heads of D channels. float64, float32,

@@ -1,0 +1,254 @@
+"""The compiled operator equals the pure-torch reference, forward and backward, whatever it is fed."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from racdino.ops import ms_deform_attn, ms_deform_attn_reference
+
+CHANNELS = [1, 2, 3, 4, 8, 16, 30, 32, 64, 71, 128, 1025]
+# Relative error in the 2-norm that storing in this type must cost at most; the sums themselves are float32 or better.
+BOUND = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-4, torch.bfloat16: 4e-3}
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((actual.double() - expected.double()).norm() / expected.double().norm())
+
+
+def run(function, inputs, grad_output=None):
+    """Output and the three gradients."""
+    value, shapes, starts, locations, weights = inputs
+    leaves = [tensor.detach().requires_grad_() for tensor in (value, locations, weights)]
+    output = function(leaves[0], shapes, starts, leaves[1], leaves[2])
+    grad_output = torch.linspace(-1, 1, output.numel(), device=output.device) if grad_output is None else grad_output
+    return output.detach(), *torch.autograd.grad(output, leaves, grad_output.view(output.shape).to(output.dtype))
+
+
+def in_float64(inputs):
+    return [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
+
+
+@pytest.mark.parametrize("channels", CHANNELS, ids="d{}".format)  # odd widths take the scalar ends of the loops
+def test_gradient_matches_finite_differences(device, make_inputs, channels):
+    inputs = make_inputs(device, channels=channels, batch=1, queries=3, heads=2, requires_grad=True)
+    assert torch.autograd.gradcheck(ms_deform_attn, inputs, fast_mode=channels > 8, nondet_tol=1e-12)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 5], ids="l{}".format)
+@pytest.mark.parametrize("points", [1, 4, 8, 9], ids="p{}".format)
+def test_any_number_of_levels_and_points(device, make_inputs, levels, points):
+    inputs = make_inputs(device, levels=levels, points=points)
+    for actual, expected in zip(run(ms_deform_attn, inputs), run(ms_deform_attn_reference, inputs), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("wanted", list(itertools.product([True, False], repeat=3))[:-1], ids=str)
+def test_only_the_wanted_gradients_are_computed(device, make_inputs, wanted):
+    inputs = make_inputs(device)
+    _, *expected = run(ms_deform_attn_reference, inputs)
+    gradients = torch.ops.racdino.ms_deform_attn_backward(
+        *inputs, torch.linspace(-1, 1, 2 * 5 * 24, device=device).double().view(2, 5, 24), 64, wanted
+    )
+    for gradient, reference, is_wanted in zip(gradients, expected, wanted, strict=True):
+        assert gradient.numel() > 0 if is_wanted else gradient.numel() == 0
+        if is_wanted:
+            torch.testing.assert_close(gradient, reference)
+
+
+@pytest.mark.parametrize("channels", [4, 30, 32, 71], ids="d{}".format)
+@pytest.mark.parametrize(
+    ("dtype", "location_dtype"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float64, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float16, torch.float16),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.bfloat16, torch.float32),
+    ],
+    ids=lambda dtype: str(dtype).removeprefix("torch."),
+)
+def test_every_dtype_is_as_close_to_float64_as_its_storage_allows(device, make_inputs, dtype, location_dtype, channels):
+    inputs = make_inputs(device, dtype, location_dtype=location_dtype, channels=channels, queries=64, levels=3)
+    output, *gradients = run(ms_deform_attn, inputs)
+    expected_output, *expected_gradients = run(ms_deform_attn_reference, in_float64(inputs))
+    assert output.dtype == dtype
+    assert [gradient.dtype for gradient in gradients] == [dtype, location_dtype, location_dtype]
+    assert relative_error(output, expected_output) < BOUND[dtype]
+    # Against a float64 operator fed float32 locations only the gradients' own rounding remains.
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        # Half an output gradient's rounding enters each gradient besides the gradient's own.
+        assert relative_error(gradient, expected) < 2 * max(BOUND[dtype], BOUND[gradient.dtype] / 10)
+
+
+def test_equals_the_peer_in_mmcv(make_inputs):
+    mmcv_ops = pytest.importorskip("mmcv.ops.multi_scale_deform_attn", reason="mmcv-full is not installed here")
+    value, shapes, starts, locations, weights = make_inputs(channels=32, levels=4)
+    expected = mmcv_ops.multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
+    torch.testing.assert_close(ms_deform_attn(value, shapes, starts, locations, weights), expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        (-1.0, 0.0),  # the open border: half a pixel beyond the level's edge reads nothing
+        (-0.75, 0.25 * 10),
+        (-0.5, 0.5 * 10),
+        (0.0, 10.0),  # the centre of the first pixel
+        (0.25, 0.75 * 10 + 0.25 * 20),
+        (2.0, 30.0),  # the centre of the last
+        (2.75, 0.25 * 30),
+        (3.0, 0.0),
+        (1e30, 0.0),
+        (-1e30, 0.0),
+        (float("inf"), 0.0),
+        (float("-inf"), 0.0),
+        (float("nan"), 0.0),
+    ],
+)
+@pytest.mark.parametrize("axis", [0, 1], ids=["x", "y"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_borders_and_locations_that_are_no_place(device, axis, x, expected, dtype):
+    # One row (or column) of three pixels 10 20 30, sampled in pixel coordinates along it and in the middle across.
+    value = torch.tensor([10.0, 20.0, 30.0], dtype=dtype, device=device).view(1, 3, 1, 1).requires_grad_()
+    shapes = torch.tensor([[1, 3], [3, 1]][axis], device=device).view(1, 2)
+    along, across = (x + 0.5) / 3, 0.5
+    location = torch.tensor([(along, across), (across, along)][axis], dtype=dtype, device=device)
+    location = location.view(1, 1, 1, 1, 1, 2).requires_grad_()
+    weight = torch.ones(1, 1, 1, 1, 1, dtype=dtype, device=device, requires_grad=True)
+    output = ms_deform_attn(value, shapes, shapes.new_zeros(1), location, weight)
+    assert output.item() == pytest.approx(expected, abs=1e-4 if dtype == torch.float32 else 1e-9)
+    gradients = torch.autograd.grad(output.sum(), (value, location, weight))
+    for gradient in gradients:
+        assert torch.isfinite(gradient).all()
+        if expected == 0.0:
+            assert not gradient.any()
+
+
+def test_not_a_number_stays_with_its_own_sample(device, make_inputs):
+    inputs = make_inputs(device)
+    broken = inputs.sampling_locations.clone()
+    broken[0, 0, 0, 0, 0, 0] = float("nan")
+    ignored = inputs.attention_weights.clone()
+    ignored[0, 0, 0, 0, 0] = 0
+    actual = ms_deform_attn(*inputs._replace(sampling_locations=broken))
+    torch.testing.assert_close(actual, ms_deform_attn(*inputs._replace(attention_weights=ignored)))
+
+
+@pytest.mark.parametrize(("batch", "queries"), [(0, 5), (2, 0), (0, 0), (1, 1), (3, 7), (65, 1)])
+def test_any_batch_and_any_number_of_queries(device, make_inputs, batch, queries):
+    inputs = make_inputs(device, batch=batch, queries=queries)
+    for actual, expected in zip(run(ms_deform_attn, inputs), run(ms_deform_attn_reference, inputs), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 64, 1000])
+def test_im2col_step_has_no_effect(device, make_inputs, step):
+    inputs = make_inputs(device, batch=5)
+    assert torch.equal(ms_deform_attn(*inputs, step), ms_deform_attn(*inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_views_are_read_where_they_lie(device, make_inputs, dtype):
+    plain = make_inputs(device, dtype, location_dtype=torch.float32, channels=32)
+
+    def off_by_one(tensor):  # neither aligned to a vector nor contiguous
+        storage = torch.zeros(*tensor.shape[:-1], tensor.shape[-1] + 3, dtype=tensor.dtype, device=device)
+        view = storage[..., 1 : 1 + tensor.shape[-1]]
+        return view.copy_(tensor)
+
+    def shifted(tensor):  # contiguous, but starting at an odd element
+        storage = torch.zeros(tensor.numel() + 1, dtype=tensor.dtype, device=device)
+        return storage[1:].view(tensor.shape).copy_(tensor)
+
+    expected = run(ms_deform_attn, plain)
+    for lay in (off_by_one, shifted):
+        odd = [lay(tensor) for tensor in plain]
+        grad_output = lay(torch.linspace(-1, 1, expected[0].numel(), device=device).view(expected[0].shape))
+        for actual, reference in zip(run(ms_deform_attn, odd, grad_output), expected, strict=True):
+            torch.testing.assert_close(actual, reference)
+
+
+def test_levels_may_start_anywhere(device, make_inputs):
+    inputs = make_inputs(device)
+    padded = torch.nn.functional.pad(inputs.value, (0, 0, 0, 0, 7, 2), value=float("nan"))
+    moved = inputs._replace(value=padded, level_start_index=inputs.level_start_index + 7)
+    assert torch.equal(ms_deform_attn(*moved), ms_deform_attn(*inputs))
+
+
+def test_cpu_results_do_not_depend_on_the_number_of_threads(make_inputs):
+    inputs = make_inputs(dtype=torch.float32, channels=40, queries=900, heads=2, batch=1, levels=3)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 8):
+            torch.set_num_threads(threads)
+            results.append(run(ms_deform_attn, inputs))
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_deterministic_mode_is_bitwise_equal_over_runs(make_inputs, dtype):
+    inputs = make_inputs("cuda", dtype, location_dtype=torch.float32, channels=32, queries=3000, levels=3)
+    torch.use_deterministic_algorithms(True)
+    try:
+        results = [run(ms_deform_attn, inputs) for _ in range(20)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+    for actual, expected in zip(results[0], run(ms_deform_attn_reference, in_float64(inputs)), strict=True):
+        assert relative_error(actual, expected) < 2 * BOUND[dtype] + 1e-5
+
+
+@pytest.mark.cuda
+def test_runs_in_a_cuda_graph(make_inputs):
+    inputs = make_inputs("cuda", torch.float32, channels=32)
+    grad_output = torch.randn(2, 5, 96, device="cuda")
+
+    def both():
+        output = torch.ops.racdino.ms_deform_attn_forward(*inputs, 64)
+        return output, *torch.ops.racdino.ms_deform_attn_backward(*inputs, grad_output, 64, [True] * 3)
+
+    expected = both()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = both()
+    for tensor in captured:
+        tensor.fill_(float("nan"))
+    graph.replay()
+    for actual, reference in zip(captured, expected, strict=True):
+        torch.testing.assert_close(actual, reference)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second CUDA device")
+def test_runs_on_the_device_of_its_tensors(make_inputs):
+    inputs = make_inputs("cuda:1", torch.float32)
+    assert torch.cuda.current_device() == 0
+    for actual, expected in zip(run(ms_deform_attn, inputs), run(ms_deform_attn_reference, inputs), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_offsets_beyond_32_bits(make_inputs):
+    # 2.2e9 elements of value, 4.4 GB in float16; the last batch entry lies beyond what 32 bits can address.
+    batch, S, M, D = 9, 30000, 128, 64
+    value = torch.zeros(batch, S, M, D, dtype=torch.float16, device="cuda")
+    value[-1, -1, -1] = 1
+    shapes = torch.tensor([[1, S]], device="cuda")
+    locations = torch.full((batch, 1, M, 1, 1, 2), 0.5, device="cuda")
+    locations[..., 0] = (S - 0.5) / S
+    weights = torch.ones(batch, 1, M, 1, 1, device="cuda")
+    output = ms_deform_attn(value, shapes, shapes.new_zeros(1), locations, weights).view(batch, M, D)
+    assert output[-1, -1].eq(1).all()
+    assert output.sum() == D
