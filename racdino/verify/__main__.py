@@ -1,0 +1,5 @@
+"""``python -m racdino.verify``."""
+
+from racdino.verify.main import main
+
+raise SystemExit(main())

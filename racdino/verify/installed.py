@@ -1,0 +1,92 @@
+"""Is what is installed what was locked and, byte for byte, what was verified at install time?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from racdino.environment import extension_cache, manifest
+from racdino.environment.locks import LockError
+from racdino.verify.errors import VerifyError
+
+SHOWN = ("torch", "torchvision", "mmcv-full", "mmdet", "mmdet3d", "xformers", "flash-attn", "spconv-cu118", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages whose versions decide whether the others work; "not installed" where one is absent."""
+    found = {"python": sys.version.split()[0]}
+    for name in SHOWN:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def check_versions() -> str:
+    """Every package against its lock.
+
+    Raises:
+        VerifyError: a version differs, or this environment was not made by ``make setup``.
+    """
+    _refuse([difference for difference in _differences() if difference.kind == "version"])
+    recorded = manifest.read(sys.prefix)
+    return f"{len(recorded['packages'])} packages as in {', '.join(recorded['locks'])}"
+
+
+def check_files() -> str:
+    """Every installed file against the manifest.
+
+    Raises:
+        VerifyError: a file was changed, lost or added, or this environment was not made by ``make setup``.
+    """
+    _refuse([difference for difference in _differences() if difference.kind != "version"])
+    packages = manifest.read(sys.prefix)["packages"].values()
+    return f"{sum(len(package['files']) for package in packages)} files as in their archives"
+
+
+def check_extension() -> str:
+    """The compiled op against the record its build left.
+
+    Raises:
+        VerifyError: it was changed since, or was not built by this project.
+    """
+    library = extension_library()
+    try:
+        if not extension_cache.matches_record(library):
+            raise VerifyError(f"{library.name} is not what its build recorded; run `./fix_dinov2_import.sh`.")
+        return f"{library.name}, sha256 {extension_cache.sha256(library)[:12]}"
+    except (OSError, KeyError, ValueError) as error:
+        raise VerifyError(f"{library} has no record of its build ({error}); run `./fix_dinov2_import.sh`.") from error
+
+
+def extension_library() -> Path:
+    """The file of ``racdino._C``.
+
+    Raises:
+        VerifyError: it was not built.
+    """
+    found = sorted(Path(extension_cache.__file__).resolve().parents[1].glob("_C.*.so"))
+    if len(found) != 1:
+        raise VerifyError(f"racdino holds {len(found)} files _C.*.so, not one; run `./fix_dinov2_import.sh`.")
+    return found[0]
+
+
+@lru_cache(maxsize=1)  # two rows, one reading of some ten thousand files
+def _differences() -> tuple[manifest.Difference, ...]:
+    if sys.prefix == sys.base_prefix:
+        raise VerifyError(
+            f"{sys.executable} is no virtual environment; run `make verify`, which makes .venv and uses it."
+        )
+    try:
+        return tuple(manifest.compare(sys.prefix))
+    except (manifest.ManifestError, LockError) as error:
+        raise VerifyError(str(error)) from error
+
+
+def _refuse(differences: list[manifest.Difference]) -> None:
+    if differences:
+        more = f" ({len(differences) - 1} more differ)" if len(differences) > 1 else ""
+        raise VerifyError(f"{str(differences[0]).rstrip('.')}{more}; run `make setup` to put it right.")

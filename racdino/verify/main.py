@@ -1,0 +1,70 @@
+"""``python -m racdino.verify``: the five steps, the installation, the op, the backbone, the report."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUT = ROOT / "outputs" / "verify"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run everything and write the report. 0: all passed, 1: something failed, 2: an argument is unusable."""
+    arguments = _parse(argv)
+    from racdino.verify.errors import VerifyError
+
+    try:
+        inputs = _read_inputs(arguments)
+    except VerifyError as error:
+        print(f"verify: {error}", file=sys.stderr)
+        return 2
+    from racdino.verify.job import run
+
+    return run(ROOT, arguments.output, *inputs)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="racdino verify",
+        description="Verify this environment: the five steps, what is installed, the op, and DINOv2 + adapter on a frame.",
+    )
+    parser.add_argument(
+        "--frame",
+        type=Path,
+        metavar="DIR",
+        help="six camera images, with or without a .pkl of info format 1.1 (default: six images rendered by racdino)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=OUTPUT,
+        help="where report.json and report.html go (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="FILE", help="report.json of another machine, to compare the fingerprint with"
+    )
+    return parser.parse_args(argv)
+
+
+def _read_inputs(arguments: argparse.Namespace):
+    """Everything the user points at, read before the long work starts: a thunk for the frame, the other fingerprint."""
+    from racdino.verify import fingerprint
+    from racdino.verify.errors import VerifyError
+    from racdino.verify.frame import as_input, load_frame
+    from racdino.verify.render import render_frame
+
+    other = fingerprint.read(arguments.compare) if arguments.compare else None
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VerifyError(f"--output {arguments.output} cannot be made: {error.strerror}.") from error
+    if arguments.frame is None:
+        return functools.cache(render_frame), other
+    frame = load_frame(arguments.frame)
+    as_input(frame)  # too flat an image is found here
+    return (lambda: frame), other
