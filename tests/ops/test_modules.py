@@ -77,7 +77,7 @@ def test_padding_reads_zero():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="d_model 30 .* does not split into 4 heads"):
+    with pytest.raises(ValueError, match=r"d_model 30 .* does not split into 4 heads"):
         MSDeformAttn(d_model=30, n_heads=4)
     with pytest.raises(ValueError, match=r"reference_points has shape \(2, 5, 2, 3\), expected"):
         run(MSDeformAttn(d_model=32, n_levels=2, n_heads=4), torch.rand(2, 5, 2, 3))

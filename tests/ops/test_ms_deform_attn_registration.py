@@ -78,7 +78,7 @@ def test_autocast_keeps_values_short_and_raises_locations(device, make_inputs, s
     inputs = make_inputs(device, short, location_dtype=torch.float32)
     with torch.autocast(device.type, dtype=short):
         kept = ms_deform_attn(*inputs)
-        # The field's modules hand everything over in the short type: locations and weights are computed with in float32.
+        # The field's modules hand over everything in the short type: the sampling is then done in float32.
         raised = ms_deform_attn(*[tensor.to(short) if tensor.is_floating_point() else tensor for tensor in inputs])
         whole = ms_deform_attn(*[tensor.float() if tensor.is_floating_point() else tensor for tensor in inputs])
     assert (kept.dtype, raised.dtype, whole.dtype) == (short, short, torch.float32)
