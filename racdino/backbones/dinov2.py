@@ -90,7 +90,7 @@ class DinoVisionTransformer(nn.Module):
         tokens = [self.cls_token + self.pos_embed[:, :1]]
         if self.num_register_tokens:
             tokens.append(self.register_tokens)
-        return torch.cat(tokens, dim=1).expand(batch, -1, -1)
+        return torch.cat([token.expand(batch, -1, -1) for token in tokens], dim=1)
 
     def prepare_tokens_with_masks(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) to (B, 1 + R + N, C); patches where ``masks`` (B, N) is True become the mask token."""

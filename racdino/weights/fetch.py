@@ -56,6 +56,7 @@ def fetch(entry: Published, folder: Path, url: str | None = None, pause: float =
         with partial.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _download(url, file, entry, pause)
+            file.flush()
             os.fsync(file.fileno())
             if (found := sha256(partial)) != entry.sha256:
                 partial.unlink()
@@ -110,7 +111,7 @@ def _transfer(url: str, file: BinaryIO, entry: Published) -> bool:
     if begin:
         request.add_header("Range", f"bytes={begin}-")
     try:
-        response = urllib.request.urlopen(request, timeout=_SILENCE)
+        response = urllib.request.build_opener().open(request, timeout=_SILENCE)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
