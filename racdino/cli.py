@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. What a command needs is imported when it runs."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["verify"]:  # its options are its own
-        from racdino.verify.__main__ import main as verify
+        from racdino.verify.main import main as verify
 
         return verify(arguments[1:])
     options = _parser().parse_args(arguments)
@@ -50,12 +50,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list_weights(_: argparse.Namespace) -> int:
-    from racdino.weights import CATALOGUE, find_or_none
+    from racdino.weights import CATALOGUE, find_or_none, search_folders
 
     for entry in CATALOGUE.values():
         size = f"{entry.size / 2**20:.0f} MiB" if entry.size else ""
         place = find_or_none(entry) or "not on this machine"
         print(f"{entry.name:18} {entry.file:32} {size:>8}  sha256 {entry.sha256[:16]}...  {place}")
+    print(f"searched, in this order: {', '.join(map(str, search_folders()))}")
     return 0
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -73,6 +74,9 @@ def fetch(entry: Published, folder: Path, url: str | None = None, pause: float =
                 f"the disk of {folder} is full: free some space and run this again, it continues"
             ) from error
         raise FetchError(f"cannot write {partial}: {error.strerror or error}") from error
+    finally:
+        if partial.is_file() and not partial.stat().st_size:  # nothing came: leave nothing
+            partial.unlink()
     return target
 
 
@@ -101,6 +105,7 @@ def _download(url: str, file: BinaryIO, entry: Published, pause: float) -> None:
                 f"{url} cannot be reached ({reason}): check the network and https_proxy and run this again, it "
                 f"continues; or put {entry.file} there by hand"
             )
+        print(f"{reason}; trying again", file=sys.stderr)
         time.sleep(pause * 2 ** (failures - 1))
 
 

@@ -27,7 +27,8 @@ def test_list_names_every_file_and_where_it_is(home, capsys):
     (home / "pretrain" / "dinov2_vitb14_pretrain.pth").touch()
     assert main(["weights", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(CATALOGUE)
+    assert [line.split()[0] for line in lines[:-1]] == list(CATALOGUE)
+    assert lines[-1] == f"searched, in this order: pretrain, weight, {home}/.cache/dinov2"
     base = lines[2]
     assert "330 MiB" in base
     assert base.endswith("pretrain/dinov2_vitb14_pretrain.pth")
