@@ -1,4 +1,4 @@
-"""Check imports, extension, configs, weights and data set: ``python check_dinov2_setup.py``. The exit status answers."""
+"""Check imports, op, configs, weights and data set: ``python check_dinov2_setup.py``. The exit status answers."""
 
 from __future__ import annotations
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from racdino.doctor import adapter_parameters, optional
-from racdino.doctor.config_diff import Difference, differences
+from racdino.doctor.config_diff import differences
 from racdino.doctor.finding import Finding, Severity, report
 
 BASELINE = Path("configs/racformer_r50_nuimg_704x256_f8.py")
@@ -93,7 +94,7 @@ def parameters(config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def same_in_model(config: Mapping[str, Any], name: str) -> Finding:
-    """A top-level section only matters through ``model``: changing it under ``_base_`` without the model does nothing."""
+    """A top-level section acts only through ``model``: changing it under ``_base_`` alone does nothing."""
     model = config.get("model")
     inside = model.get(name) if isinstance(model, Mapping) else None
     if inside is None:
@@ -120,16 +121,17 @@ def only_the_adapter_differs(baseline: Mapping[str, Any], config: Mapping[str, A
     """One ERROR for each key that differs from the baseline without belonging to the adapter."""
     found = list(differences(baseline, config))
     foreign = [difference for difference in found if not difference.of_adapter]
-    for difference in foreign:
-        yield Finding("baseline.keys", Severity.ERROR, _sentence(difference), _remedy(difference))
+    for difference, following in zip_longest(foreign, foreign[1:]):
+        section = difference.path[0]
+        last_of_section = following is None or following.path[0] != section
+        yield Finding(
+            "baseline.keys",
+            Severity.ERROR,
+            f"{difference.key}: baseline {difference.baseline}, here {difference.value}",
+            f"leave {section} to _base_, or try it in a config of its own without the adapter"
+            if last_of_section
+            else "",
+        )
     if not foreign:
         added = ", ".join(difference.key for difference in found) or "nothing"
         yield Finding("baseline.keys", Severity.OK, f"equal to the baseline key by key; the adapter adds {added}")
-
-
-def _sentence(difference: Difference) -> str:
-    return f"{difference.key}: baseline {difference.baseline}, here {difference.value}"
-
-
-def _remedy(difference: Difference) -> str:
-    return f"leave {difference.path[0]} to _base_, or try it in a config of its own without the adapter"

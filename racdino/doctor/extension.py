@@ -10,12 +10,17 @@ REBUILD = "./fix_dinov2_import.sh"
 def compiled() -> Finding:
     """Does the field's module import, with both of its functions?"""
     try:
-        import MultiScaleDeformableAttention as MSDA  # noqa: N814  (the field's alias)
+        import MultiScaleDeformableAttention
     except (ImportError, OSError) as error:
         return Finding("extension.import", Severity.ERROR, f"{type(error).__name__}: {error}", REBUILD)
-    missing = [name for name in ("ms_deform_attn_forward", "ms_deform_attn_backward") if not hasattr(MSDA, name)]
+    missing = [
+        name
+        for name in ("ms_deform_attn_forward", "ms_deform_attn_backward")
+        if not hasattr(MultiScaleDeformableAttention, name)
+    ]
     if missing:
-        cause = f"{MSDA.__file__} lacks {', '.join(missing)}: another project's module stands in front of ours"
+        file = MultiScaleDeformableAttention.__file__
+        cause = f"{file} lacks {', '.join(missing)}: another project's module stands in front of ours"
         return Finding("extension.import", Severity.ERROR, cause, "remove it from the environment or from PYTHONPATH")
     return Finding("extension.import", Severity.OK, "MultiScaleDeformableAttention with forward and backward")
 

@@ -38,7 +38,7 @@ class Finding:
 
 def report(command: str, findings: Iterable[Finding]) -> int:
     """Print findings as they come, then one line; return the exit status (1 exactly when one is an ERROR)."""
-    count = {severity: 0 for severity in Severity}
+    count = dict.fromkeys(Severity, 0)
     for finding in findings:
         print(finding, flush=True)
         count[finding.severity] += 1

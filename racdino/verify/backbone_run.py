@@ -1,4 +1,4 @@
-"""DINOv2 ViT-B with its adapter on six images: one forward pass for the features, one forward and backward for training."""
+"""DINOv2 ViT-B and its adapter on six images: a forward pass for features, one forward and backward as in training."""
 
 from __future__ import annotations
 

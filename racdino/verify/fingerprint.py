@@ -1,4 +1,4 @@
-"""A loss and a gradient norm that every machine should reproduce, from parameters and inputs that are bit-equal everywhere.
+"""A loss and a gradient norm that every machine reproduces, from parameters and inputs bit-equal everywhere.
 
 The numbers come from numpy's ``RandomState`` (its stream is frozen, NEP 19), not from a frame, a file or torch's
 generator. The model is DinoAdapter on a ViT-S trunk, float32, eval mode; the loss is the sum over its five maps of the

@@ -103,7 +103,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 def crop(image: np.ndarray) -> np.ndarray:
-    """(256, 704, 3) uint8: scaled to the width (0.44 for 1600x900), the bottom rows kept, as RaCFormer's test pipeline."""
+    """(256, 704, 3) uint8: scaled to the width (0.44 for 1600x900), bottom rows kept, as RaCFormer's test pipeline."""
     height, width = image.shape[:2]
     scaled_height = round(height * WIDTH / width)
     if scaled_height < HEIGHT:

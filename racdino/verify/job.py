@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,14 +21,14 @@ def run(root: Path, output: Path, frame_source: Callable[[], Frame], other: Fing
     """Run every check, write ``report.json`` and ``report.html`` into ``output``; return the exit status."""
     table = Table()
     for number, step in enumerate(STEPS, start=1):
-        table.run(f"step {number}/{len(STEPS)}: {step.title}", lambda step=step: run_step(step, root))
+        table.run(f"step {number}/{len(STEPS)}: {step.title}", partial(run_step, step, root))
     table.run("installed: versions", installed.check_versions)
     table.run("installed: files", installed.check_files)
     table.run("installed: extension", installed.check_extension)
     for device in op_check.devices():
         for dtype in op_check.TOLERANCE:
             name = str(dtype).removeprefix("torch.")
-            table.run(f"op: {device} {name}", lambda device=device, dtype=dtype: _check_op(device, dtype))
+            table.run(f"op: {device} {name}", partial(_check_op, device, dtype))
     backbone = _Backbone(frame_source)
     table.run("frame", backbone.read)
     table.run("backbone: build", backbone.build)
@@ -35,9 +36,9 @@ def run(root: Path, output: Path, frame_source: Callable[[], Frame], other: Fing
     table.run("backbone: backward", backbone.backward)
     mark = _Fingerprints(other)
     for device in op_check.devices():
-        table.run(f"fingerprint: {device}", lambda device=device: mark.compute(device))
+        table.run(f"fingerprint: {device}", partial(mark.compute, device))
     content = report.collect(table, backbone.frame, backbone.model, backbone.result, backbone.seconds, mark.first)
-    table.run("report", lambda: report.write(output, content, table, backbone.frame, backbone.result))
+    table.run("report", partial(report.write, output, content, backbone.frame, backbone.result))
     print(table.summary())
     return 1 if table.failed else 0
 
@@ -80,9 +81,10 @@ class _Backbone:
 
     def backward(self) -> str:
         model, _ = self._ready()
-        self.seconds["forward and backward"], count = backbone_run.backward(model, self._images)
+        seconds, count = backbone_run.backward(model, self._images)
+        self.seconds["forward and backward"] = seconds
         peak = backbone_run.peak_memory(model.device) / 2**30
-        return f"{self.seconds['forward and backward']:.2f} s, {count} parameters with finite gradients, peak {peak:.1f} GiB"
+        return f"{seconds:.2f} s, {count} parameters with finite gradients, peak {peak:.1f} GiB"
 
     def _ready(self) -> tuple[Model, Frame]:
         if self.model is None or self.frame is None:

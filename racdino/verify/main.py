@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from racdino.verify.fingerprint import Fingerprint
+    from racdino.verify.frame import Frame
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "outputs" / "verify"
@@ -30,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="racdino verify",
-        description="Verify this environment: the five steps, what is installed, the op, and DINOv2 + adapter on a frame.",
+        description="Verify this environment: five steps, installation, op, and DINOv2 + adapter on a frame.",
     )
     parser.add_argument(
         "--frame",
@@ -51,7 +56,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _read_inputs(arguments: argparse.Namespace):
+def _read_inputs(arguments: argparse.Namespace) -> tuple[Callable[[], Frame], Fingerprint | None]:
     """Everything the user points at, read before the long work starts: a thunk for the frame, the other fingerprint."""
     from racdino.verify import fingerprint
     from racdino.verify.errors import VerifyError

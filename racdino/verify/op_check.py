@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class OpErrors:
 
 
 def check_op(device: torch.device, dtype: torch.dtype, seed: int = 0) -> OpErrors:
-    """Run the op with values of ``dtype`` and float32 locations on ``device``, and the reference in float64 on the CPU."""
+    """The op with values of ``dtype`` and float32 locations on ``device``; the reference in float64 on the CPU."""
     value, shapes, starts, locations, weights, cotangent = _inputs(seed)
     value, weights, cotangent = (x.to(dtype) for x in (value, weights, cotangent))
     ours = _run(ms_deform_attn, device, value, shapes, starts, locations, weights, cotangent)
@@ -60,7 +61,16 @@ def _inputs(seed: int) -> tuple[Tensor, ...]:
     return value, shapes, cells.cumsum(0) - cells, locations, weights, cotangent
 
 
-def _run(function, device, value, shapes, starts, locations, weights, cotangent) -> tuple[Tensor, ...]:
+def _run(
+    function: Callable[..., Tensor],
+    device: torch.device,
+    value: Tensor,
+    shapes: Tensor,
+    starts: Tensor,
+    locations: Tensor,
+    weights: Tensor,
+    cotangent: Tensor,
+) -> tuple[Tensor, ...]:
     leaves = [x.detach().to(device).requires_grad_() for x in (value, locations, weights)]
     output = function(leaves[0], shapes.to(device), starts.to(device), leaves[1], leaves[2])
     gradients = torch.autograd.grad(output, leaves, cotangent.to(device))

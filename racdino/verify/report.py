@@ -68,7 +68,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(output: Path, content: dict[str, Any], table: Table, frame: Frame | None, result: Forward | None) -> str:
+def write(output: Path, content: dict[str, Any], frame: Frame | None, result: Forward | None) -> str:
     """Write both files, each appearing whole or not at all.
 
     Raises:

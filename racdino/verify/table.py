@@ -30,7 +30,7 @@ class Table:
     started: float = field(default_factory=time.perf_counter)
 
     def run(self, title: str, check: Callable[[], str]) -> bool:
-        """Run ``check``, print its row, and say whether it passed. Its text, or the text of its error, is the detail."""
+        """Run ``check``, print its row, say whether it passed. Its text, or that of its error, is the detail."""
         start = time.perf_counter()
         passed, trace = False, ""
         try:

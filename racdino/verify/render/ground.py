@@ -34,8 +34,8 @@ def haze(colour: np.ndarray, distance: np.ndarray | float) -> np.ndarray:
 
 def noise(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Smooth noise in [0, 1] with a period of 256 in both directions."""
-    at = [np.mod(c, 256).astype(np.float32) for c in (x, y)]
-    return cv2.remap(_NOISE, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    u, v = (np.mod(c, 256).astype(np.float32) for c in (x, y))
+    return cv2.remap(_NOISE, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def _street(x: np.ndarray, y: np.ndarray, distance: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,8 @@ WALLS = np.array(
 )
 LEAVES = np.array([[88, 124, 58], [106, 138, 64], [72, 108, 60], [134, 138, 62]], float)
 CLOTHES = np.array([[180, 52, 60], [44, 70, 120], [60, 60, 64], [204, 168, 70], [70, 120, 96]], float)
+
+Span = Sequence[float]  # low, high
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def _buildings(random: np.random.RandomState) -> list[Shape]:
     return shapes
 
 
-def _building(xs, ys, height, colour, random) -> Shape:
+def _building(xs: Span, ys: Span, height: float, colour: np.ndarray, random: np.random.RandomState) -> Shape:
     shape = Shape(_box(xs, ys, (0, height), colour))
     roof = _box((xs[0] - 0.3, xs[1] + 0.3), (ys[0] - 0.3, ys[1] + 0.3), (height, height + 0.5), colour * 0.72)
     for face in shape.faces[:4]:
@@ -84,7 +87,7 @@ def _building(xs, ys, height, colour, random) -> Shape:
 
 
 def _windows(wall: np.ndarray, height: float, random: np.random.RandomState) -> list[Face]:
-    """Panes in rows of 3 m and columns of about 2.6 m on a wall given as lower left, lower right, upper right, upper left."""
+    """Panes in rows of 3 m and columns of about 2.6 m on a wall given as lower left, lower right, upper ones."""
     a, b, _, d = wall
     across, up = b - a, d - a
     rows, columns = int((height - 0.8) // 3.0), max(1, int(np.linalg.norm(across) // 2.6))
@@ -195,16 +198,20 @@ def _people(random: np.random.RandomState) -> list[Shape]:
 # ---- solids; outward faces run counter-clockwise seen from outside ---------------------------------------------------
 
 
-def _box(xs, ys, zs, colour: np.ndarray) -> list[Face]:
+def _box(xs: Span, ys: Span, zs: Span, colour: np.ndarray) -> list[Face]:
     """Four walls, then top and bottom, of an upright box."""
     half = (ys[1] - ys[0]) / 2
-    return [Face(face.corners + [0, ys[0] + half, 0], face.colour) for face in _prism(xs, xs, half, half, zs, colour)]
+    return [
+        Face(face.corners + np.array([0, ys[0] + half, 0]), face.colour)
+        for face in _prism(xs, xs, half, half, zs, colour)
+    ]
 
 
-def _prism(bottom_x, top_x, bottom_half, top_half, zs, colour: np.ndarray) -> list[Face]:
+def _prism(
+    bottom_x: Span, top_x: Span, bottom_half: float, top_half: float, zs: Span, colour: np.ndarray
+) -> list[Face]:
     """A box whose top may be smaller: four walls, top, bottom."""
-    x0, x1, z0, z1 = *bottom_x, *zs
-    t0, t1 = top_x
+    (x0, x1), (t0, t1), (z0, z1) = bottom_x, top_x, zs
     low = np.array(
         [[x0, -bottom_half, z0], [x1, -bottom_half, z0], [x1, bottom_half, z0], [x0, bottom_half, z0]], float
     )
@@ -213,13 +220,13 @@ def _prism(bottom_x, top_x, bottom_half, top_half, zs, colour: np.ndarray) -> li
     return [Face(corners, colour) for corners in [*walls, high, low[::-1]]]
 
 
-def _quad_x(x: float, ys, zs) -> np.ndarray:
+def _quad_x(x: float, ys: Span, zs: Span) -> np.ndarray:
     """A rectangle across the car at ``x``, facing away from its middle."""
     corners = np.array([[x, ys[0], zs[0]], [x, ys[1], zs[0]], [x, ys[1], zs[1]], [x, ys[0], zs[1]]], float)
     return corners if x > 0 else corners[::-1]
 
 
-def _lamp(x: float, ys, colour: np.ndarray) -> Face:
+def _lamp(x: float, ys: Span, colour: np.ndarray) -> Face:
     return Face(_quad_x(x, ys, (0.64, 0.8)), colour, glow=True)
 
 
@@ -229,6 +236,6 @@ def _placed(shape: Shape, x: float, y: float, heading: float) -> Shape:
     turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
 
     def moved(faces: list[Face]) -> list[Face]:
-        return [Face(face.corners @ turn.T + [x, y, 0], face.colour, face.glow) for face in faces]
+        return [Face(face.corners @ turn.T + np.array([x, y, 0]), face.colour, face.glow) for face in faces]
 
     return Shape(moved(shape.faces), moved(shape.details))

@@ -16,7 +16,7 @@ class MSDeformAttnFunction:
 def ms_deform_attn_core_pytorch(
     value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
 ) -> Tensor:
-    """The pure-torch reference, without ``level_start_index``: it follows from the shapes, as it does in every caller."""
+    """The pure-torch reference, without ``level_start_index``: it follows from the shapes."""
     cells = value_spatial_shapes.prod(1)
     return ms_deform_attn_reference(
         value, value_spatial_shapes, cells.cumsum(0) - cells, sampling_locations, attention_weights
