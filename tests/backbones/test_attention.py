@@ -59,7 +59,7 @@ def candidates():
         )
 
 
-@pytest.mark.parametrize(("name", "head_width", "device", "dtype"), candidates())
+@pytest.mark.parametrize(("name", "head_width", "device", "dtype"), list(candidates()))
 def test_back_end_computes_softmax_attention_and_its_gradient(name, head_width, device, dtype):
     inputs = make_inputs(head_width, dtype, device)
     doubles = [x.detach().cpu().double().requires_grad_() for x in inputs]
