@@ -53,6 +53,18 @@ def parse_lock(path: str | Path) -> dict[str, Pin]:
     return pins
 
 
+def read_header(path: str | Path) -> dict[str, str]:
+    """The ``# key: value`` lines at the head of a lock: digests, and in build.lock the versions of Python and nvcc."""
+    header = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        key, colon, value = line.removeprefix("# ").partition(": ")
+        if colon:
+            header[key] = value
+    return header
+
+
 def digest(path: str | Path) -> str:
     """sha256 of a lock's bytes, in hexadecimal."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from racdino.environment.locks import LockError, Pin, normalised, parse_lock
-from scripts.locking.render import LOCK_FILES, apply_variant, content_digest, read_header
+from racdino.environment.locks import LockError, Pin, normalised, parse_lock, read_header
+from scripts.locking.render import LOCK_FILES, apply_variant, body_of, content_digest
 from scripts.locking.table import Table
 
 _MEND = "run `invoke lock`"
@@ -28,11 +28,13 @@ def drift(folder: Path, table: Table) -> list[str]:
 
 
 def _headers(path: Path, table: Table) -> list[str]:
-    recorded_table, recorded_content, body = read_header(path)
+    header = read_header(path)
     found = []
-    if recorded_table != table.digest(*LOCK_FILES[path.name]):
+    set_name, variant = LOCK_FILES[path.name]
+    expected = {"table": table.digest(set_name, variant), **table.settings(set_name)}
+    if {key: header.get(key) for key in expected} != expected:
         found.append(f"{path.name} was generated from another pins.toml; {_MEND}.")
-    if recorded_content != content_digest(body):
+    if header.get("content") != content_digest(body_of(path)):
         found.append(f"{path.name} was edited by hand; change pins.toml and {_MEND}.")
     return found
 

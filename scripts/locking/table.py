@@ -47,17 +47,23 @@ class Table:
     """The whole of pins.toml that shapes a lock."""
 
     python: str
+    cuda: dict[str, str]
     sets: dict[str, ResolvedSet]
     variants: dict[str, Variant]
     overrides: dict[str, str]
     excludes: tuple[str, ...]
     metadata: dict[str, tuple[str, ...]]
 
+    def settings(self, set_name: str) -> dict[str, str]:
+        """What setup must know besides the pins, and reads from build.lock's header."""
+        return {"python": self.python, **self.cuda} if set_name == "build" else {}
+
     def digest(self, set_name: str, variant: str | None = None) -> str:
         """sha256 over everything in the table that shapes one lock; reasons are free to change."""
         chosen = self.sets[set_name]
         shape: dict[str, Any] = {
             "python": self.python,
+            "cuda": self.cuda,
             "pins": chosen.pins,
             "exclude-newer": chosen.exclude_newer,
             "sdists": chosen.sdists,
@@ -83,6 +89,7 @@ def read_table(path: Path) -> Table:
     try:
         return Table(
             python=raw["python"]["version"],
+            cuda={key: raw["cuda"][key] for key in ("nvcc", "arch-list", "gcc-max")},
             sets={name: _read_set(path, raw, name) for name in SETS},
             variants={name: _read_variant(name, row) for name, row in raw["variant"].items()},
             overrides=_versions(path, "override", raw["override"]),
