@@ -6,12 +6,15 @@ import dataclasses
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import racdino
 from racdino.cli import main
 from racdino.weights import CATALOGUE, fetch
+
+ROOT = Path(racdino.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +76,9 @@ def test_failures_are_one_line_and_a_status(capsys, monkeypatch):
 
 def test_the_command_imports_no_torch():
     code = "import sys; from racdino.cli import main; main(['weights', 'list']); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_python_m_racdino_is_the_command(capfd):
-    assert subprocess.run([sys.executable, "-m", "racdino", "--version"]).returncode == 0
+    assert subprocess.run([sys.executable, "-m", "racdino", "--version"], cwd=ROOT).returncode == 0
     assert capfd.readouterr().out == f"racdino {racdino.__version__}\n"
