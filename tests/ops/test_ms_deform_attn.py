@@ -34,7 +34,7 @@ def in_float64(inputs):
 @pytest.mark.parametrize("channels", CHANNELS, ids="d{}".format)  # odd widths take the scalar ends of the loops
 def test_gradient_matches_finite_differences(device, make_inputs, channels):
     inputs = make_inputs(device, channels=channels, batch=1, queries=3, heads=2, requires_grad=True)
-    assert torch.autograd.gradcheck(ms_deform_attn, inputs, fast_mode=channels > 8, nondet_tol=1e-12)
+    assert torch.autograd.gradcheck(ms_deform_attn, tuple(inputs), fast_mode=channels > 8, nondet_tol=1e-12)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4, 5], ids="l{}".format)

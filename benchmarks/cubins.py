@@ -1,0 +1,92 @@
+"""Compile the op's kernels to cubins with the nvcc on PATH, list them, and check one on the GPU that is present.
+
+    python benchmarks/cubins.py build FOLDER      one cubin per kernel file and GPU target, with its kernels counted
+    python benchmarks/cubins.py check FOLDER      load those of this GPU through the driver and compare with float64
+
+The kernels include no torch header, so what nvcc 11.8 makes here can be checked on a machine with any driver and torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "racdino" / "csrc" / "cuda"
+ARCHITECTURES = ("70", "75", "80", "86", "89", "90")
+THREADS = 128  # kThreads of common.cuh
+LEVEL_BYTES = 12  # sizeof(Level)
+
+
+def build(folder: Path) -> None:
+    """Compile every kernel file for every target; the exit status is nvcc's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    version = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+    print("nvcc", version.split("release ")[1].split(",")[0])
+    for source in sorted(SOURCES.glob("*.cu")):
+        for architecture in ARCHITECTURES:
+            cubin = folder / f"{source.stem}.sm_{architecture}.cubin"
+            command = ["nvcc", "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-cubin", str(source), "-o", str(cubin)]
+            subprocess.run(command, check=True)
+            kernels = set(re.findall(rb"\.text\.(ms_deform_attn_\w+)", cubin.read_bytes()))
+            print(f"{cubin.name:32} {cubin.stat().st_size:9,} bytes {len(kernels):3} kernels", flush=True)
+
+
+def check(folder: Path) -> None:
+    """Forward and backward of the loaded cubins against the reference in float64."""
+    sys.path.insert(0, str(ROOT))
+    import torch
+
+    from benchmarks.driver import Cubin, Problem
+    from racdino.ops import ms_deform_attn_reference
+
+    major, minor = torch.cuda.get_device_capability()
+    forward, backward = (Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in ("forward", "backward"))
+    variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
+    variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
+    bounds = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-4, torch.bfloat16: 4e-3}
+    torch.manual_seed(0)
+    B, M, D, Q, P = 2, 4, 32, 1000, 4
+    shapes = torch.tensor([[30, 40], [15, 20], [8, 10]], device="cuda")
+    starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
+    for dtype, (name, V, T) in variants.items():
+        exact = dtype if dtype == torch.float64 else torch.float32
+        value = torch.randn(B, int(shapes.prod(1).sum()), M, D, device="cuda").to(dtype)
+        locations = torch.rand(B, Q, M, 3, P, 2, device="cuda", dtype=exact) * 1.2 - 0.1
+        weights = torch.rand(B, Q, M, 3, P, device="cuda", dtype=exact)
+        grad_output = torch.randn(B, Q, M * D, device="cuda").to(dtype)
+        inputs = (value, shapes, starts, locations, weights)
+        blocks = B * M * -(-Q // (THREADS // T))
+        output = torch.full_like(grad_output, float("nan"))
+        problem = Problem(inputs, output=output)
+        forward.launch(f"ms_deform_attn_forward_{name}_v{V}_t{T}", blocks, THREADS, 3 * LEVEL_BYTES, problem)
+        gradients = [torch.zeros_like(value, dtype=exact), torch.full_like(locations, 9), torch.full_like(weights, 9)]
+        names = ("grad_value", "grad_locations", "grad_weights")
+        problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
+        backward.launch(f"ms_deform_attn_backward_{name}_v{V}_t{T}", blocks, THREADS, 3 * LEVEL_BYTES, problem)
+        torch.cuda.synchronize()
+
+        leaves = [tensor.double().requires_grad_() for tensor in (value, locations, weights)]
+        expected = ms_deform_attn_reference(leaves[0], shapes, starts, leaves[1], leaves[2])
+        expected_gradients = torch.autograd.grad(expected, leaves, grad_output.double())
+        errors = [
+            float((actual.double() - right).norm() / right.norm())
+            for actual, right in zip((output, *gradients), (expected.detach(), *expected_gradients), strict=True)
+        ]
+        print(
+            f"{name:9}", " ".join(f"{what} {error:.1e}" for what, error in zip(("output", *names), errors, strict=True))
+        )
+        if not max(errors) < bounds[dtype]:
+            sys.exit(f"the cubins compute something else in {name}")
+    print(f"the cubins for sm_{major}{minor} in {folder} agree with float64 on {torch.cuda.get_device_name()}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=["build", "check"])
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    (build if arguments.verb == "build" else check)(arguments.folder)

@@ -1,0 +1,63 @@
+"""Load a cubin and launch its kernels through the CUDA driver alone, in the context and stream torch uses."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+class Problem(ctypes.Structure):
+    """`racdino::cuda::Problem` of racdino/csrc/cuda/launch.h, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("value", "spatial_shapes", "level_start_index", "locations", "weights")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("grad_output", "output", "grad_value", "grad_locations", "grad_weights")
+        ),
+        *((name, ctypes.c_int64) for name in ("B", "S", "Q")),
+        *((name, ctypes.c_int32) for name in ("M", "D", "L", "P")),
+    )
+
+    def __init__(self, inputs: tuple[Tensor, ...], **pointers: Tensor) -> None:
+        value, spatial_shapes, level_start_index, locations, weights = inputs
+        B, S, M, D = value.shape
+        Q, L, P = locations.shape[1], locations.shape[3], locations.shape[4]
+        named = {
+            "value": value,
+            "spatial_shapes": spatial_shapes,
+            "level_start_index": level_start_index,
+            "locations": locations,
+            "weights": weights,
+            **pointers,
+        }
+        super().__init__(
+            **{name: tensor.data_ptr() for name, tensor in named.items()}, B=B, S=S, Q=Q, M=M, D=D, L=L, P=P
+        )
+        self.kept_alive = named
+
+
+class Cubin:
+    """A loaded cubin."""
+
+    def __init__(self, path: Path) -> None:
+        torch.cuda.init()
+        torch.zeros(1, device="cuda")  # makes torch's context the current one
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        self._module = ctypes.c_void_p()
+        self._call("cuModuleLoadData", ctypes.byref(self._module), ctypes.c_char_p(path.read_bytes()))
+
+    def launch(self, kernel: str, blocks: int, threads: int, shared_bytes: int, *arguments: ctypes.Structure) -> None:
+        """Launch ``kernel`` on torch's current stream."""
+        function = ctypes.c_void_p()
+        self._call("cuModuleGetFunction", ctypes.byref(function), self._module, kernel.encode())
+        pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        self._call("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, shared_bytes, stream, pointers, None)
+
+    def _call(self, name: str, *arguments: object) -> None:
+        if status := getattr(self._driver, name)(*arguments):
+            raise RuntimeError(f"{name} failed with CUDA driver error {status}")

@@ -1,0 +1,303 @@
+"""Time and memory of multi-scale deformable attention beside its peers, measured in the same run.
+
+    python benchmarks/msda.py            on a CPU: against mmcv's multi_scale_deformable_attn_pytorch, 2 threads, float32
+    python benchmarks/msda.py --cuda     on a GPU: against the original's mapping (one thread per channel) and grid_sample
+
+CPU times are medians over interleaved calls, forward without a graph and forward with backward through autograd. Memory is
+what one forward and backward adds to the peak resident size of a fresh process that already holds the inputs (Linux's
+VmHWM, reset just before). GPU times: a CUDA graph of calls, replayed in turn with those of the peers, 25 rounds, median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from racdino.ops import ms_deform_attn  # noqa: E402
+
+ADAPTER = ((32, 88), (16, 44), (8, 22))  # /8, /16 and /32 of a 704 x 256 image
+DETR = ((100, 167), (50, 84), (25, 42), (13, 21))  # /8 to /64 of 800 x 1333
+
+
+class Case(NamedTuple):
+    """Sizes of one use; D is 32 and P is 4 in all of them."""
+
+    title: str
+    batch: int
+    heads: int
+    levels: tuple[tuple[int, int], ...]
+    query_levels: tuple[tuple[int, int], ...]
+
+
+CASES = {
+    "injector": Case("ViT-B injector B6", 6, 12, ADAPTER, ADAPTER[1:2]),
+    "extractor": Case("ViT-B extractor B6", 6, 12, ADAPTER[1:2], ADAPTER),
+    "encoder": Case("Deformable-DETR encoder 800x1333 B1", 1, 8, DETR, DETR),
+}
+
+
+def make_inputs(case: Case, device: str, spread: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    """The op's five inputs. ``near``: samples 2 pixels (standard deviation) around each query's own place; ``far``: uniform."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = torch.tensor(case.levels)
+    starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
+    centres = torch.cat(
+        [
+            torch.cartesian_prod((torch.arange(H) + 0.5) / H, (torch.arange(W) + 0.5) / W).flip(1)
+            for H, W in case.query_levels
+        ]
+    )
+    lead = (case.batch, len(centres), case.heads, len(shapes), 4)
+    if spread == "near":
+        noise = torch.randn(*lead, 2, generator=generator) * 2 / shapes.flip(1).view(1, 1, 1, -1, 1, 2)
+        locations = centres.view(1, -1, 1, 1, 1, 2) + noise
+    else:
+        locations = torch.rand(*lead, 2, generator=generator)
+    weights = torch.randn(*lead, generator=generator).flatten(-2).softmax(-1).view(lead)
+    value = torch.randn(case.batch, int(shapes.prod(1).sum()), case.heads, 32, generator=generator)
+    return tuple(tensor.to(device) for tensor in (value.to(dtype), shapes, starts, locations, weights))
+
+
+def ours(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    return ms_deform_attn(value, shapes, starts, locations, weights)
+
+
+def mmcv_peer(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+    return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
+
+
+def with_gradients(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    value, shapes, starts, locations, weights = inputs
+    leaves = [tensor.detach().requires_grad_() for tensor in (value, locations, weights)]
+    output = function(leaves[0], shapes, starts, leaves[1], leaves[2])
+    return torch.autograd.grad(output, leaves, torch.ones_like(output))
+
+
+# ---- CPU ----
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def peak_bytes(key: str, function: str) -> int:
+    """What one forward and backward adds to the peak resident size, in a process of its own."""
+    command = [sys.executable, __file__, "--peak-of", key, function]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(result.stdout.split()[-1])
+
+
+def print_peak(key: str, function: str) -> None:
+    def status(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+    inputs = make_inputs(CASES[key], "cpu", "near")
+    small = Case("", 1, 2, ((4, 4),), ((4, 4),))
+    with_gradients(FUNCTIONS[function], make_inputs(small, "cpu", "near"))  # threads and libraries are there before
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS
+    before = status("VmRSS")
+    with_gradients(FUNCTIONS[function], inputs)
+    print(status("VmHWM") - before)
+
+
+FUNCTIONS = {"ours": ours, "mmcv": mmcv_peer}
+
+
+def cpu_table(rounds: int) -> None:
+    torch.set_num_threads(2)
+    print(f"CPU, float32, {torch.get_num_threads()} threads, torch {torch.__version__}; ms (median of {rounds}), MB")
+    print(
+        f"{'case':36} {'spread':6} {'forward':>22} {'x':>6} {'forward+backward':>22} {'x':>6} {'peak memory':>18} {'x':>6}"
+    )
+    for key, case in CASES.items():
+        ours_mb, peer_mb = (peak_bytes(key, name) / 1e6 for name in ("ours", "mmcv"))
+        for spread in ("near", "far"):
+            inputs = make_inputs(case, "cpu", spread)
+            with torch.no_grad():
+                torch.testing.assert_close(ours(*inputs), mmcv_peer(*inputs), rtol=1e-3, atol=1e-4)
+            columns = []
+            for gradients in (False, True):
+                times: dict[str, list[float]] = {"ours": [], "mmcv": []}
+                for _ in range(rounds + 1):
+                    for name, function in FUNCTIONS.items():
+                        with torch.set_grad_enabled(gradients):
+                            call = (lambda f: with_gradients(f, inputs)) if gradients else (lambda f: f(*inputs))
+                            times[name].append(1e3 * seconds(lambda: call(function)))  # noqa: B023
+                mine, peer = (statistics.median(times[name][1:]) for name in ("ours", "mmcv"))
+                columns.append(f"{mine:9.1f} vs {peer:9.1f} {peer / mine:6.1f}")
+            memory = f"{ours_mb:7.0f} vs {peer_mb:7.0f} {peer_mb / ours_mb:6.1f}" if spread == "near" else ""
+            print(f"{case.title:36} {spread:6} {columns[0]} {columns[1]} {memory}", flush=True)
+
+
+# ---- CUDA ----
+
+
+def grid_sample_peer(value: Tensor, shapes: list, locations: Tensor, weights: Tensor) -> Tensor:
+    """The field's fall-back: one grid_sample per level, then a weighted sum."""
+    B, _, M, D = value.shape
+    Q, P = locations.shape[1], locations.shape[4]
+    grids = (2 * locations - 1).to(value.dtype).transpose(1, 2).flatten(0, 1)  # (B*M, Q, L, P, 2)
+    sampled, start = [], 0
+    for level, (H, W) in enumerate(shapes):
+        image = value[:, start : start + H * W].permute(0, 2, 3, 1).reshape(B * M, D, H, W)
+        sampled.append(F.grid_sample(image, grids[:, :, level], mode="bilinear", align_corners=False))
+        start += H * W
+    scale = weights.to(value.dtype).transpose(1, 2).reshape(B * M, 1, Q, len(shapes) * P)
+    return (torch.cat(sampled, -1) * scale).sum(-1).view(B, M * D, Q).transpose(1, 2)
+
+
+def captured(call: Callable[[], object]) -> Callable[[], object]:
+    """``call`` as a CUDA graph of enough repetitions for the clock."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(CALLS_PER_GRAPH):
+            call()
+    return graph.replay
+
+
+CALLS_PER_GRAPH = 10
+
+
+def round_robin(replays: dict[str, Callable[[], object]], rounds: int = 25) -> dict[str, float]:
+    """Median microseconds of one call of each peer."""
+    times: dict[str, list[float]] = {name: [] for name in replays}
+    for _ in range(rounds + 3):
+        for name, replay in replays.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            replay()
+            end.record()
+            torch.cuda.synchronize()
+            times[name].append(1e3 * start.elapsed_time(end) / CALLS_PER_GRAPH)
+    return {name: statistics.median(measured[3:]) for name, measured in times.items()}
+
+
+def original_mapping() -> Callable[..., Callable[[], None]]:
+    """Compile the comparison kernels with nvcc; the result turns inputs into a forward or forward+backward call."""
+    from benchmarks.driver import Cubin, Problem
+
+    major, minor = torch.cuda.get_device_capability()
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder) / "peer.cubin"
+        source = ROOT / "benchmarks" / "one_thread_per_channel.cu"
+        subprocess.run(["nvcc", "-O3", f"-arch=sm_{major}{minor}", "-cubin", str(source), "-o", str(cubin)], check=True)
+        module = Cubin(cubin)
+
+    def prepare(inputs: tuple[Tensor, ...], grad_output: Tensor, backward: bool, cast: bool) -> Callable[[], None]:
+        value, shapes, starts, locations, weights = inputs
+        B, _, M, D = value.shape
+        rows = B * locations.shape[1] * M
+
+        def call() -> None:
+            wide = value.float() if cast else value
+            arguments = (wide, shapes, starts, locations, weights)
+            output = torch.zeros(B, locations.shape[1], M * D, device=value.device)
+            threads = 1024
+            module.launch(
+                "forward_one_thread_per_channel", -(-rows * D // threads), threads, 0, Problem(arguments, output=output)
+            )
+            if cast:
+                output.to(value.dtype)
+            if not backward:
+                return
+            gradients = [torch.zeros_like(tensor) for tensor in (wide, locations, weights)]
+            names = ("grad_value", "grad_locations", "grad_weights")
+            problem = Problem(arguments, grad_output=grad_output.float(), **dict(zip(names, gradients, strict=True)))
+            module.launch("backward_one_thread_per_channel", rows, D, 3 * D * 4, problem)
+            if cast:
+                gradients[0].to(value.dtype)
+
+        return call
+
+    return prepare
+
+
+def cuda_calls(
+    inputs: tuple[Tensor, ...], case: Case, prepare: Callable, backward: bool
+) -> Iterable[tuple[str, Callable]]:
+    value, shapes, starts, locations, weights = inputs
+    B, _, M, D = value.shape
+    grad_output = torch.randn(B, locations.shape[1], M * D, device="cuda").to(value.dtype)
+    op, op_backward = torch.ops.racdino.ms_deform_attn_forward, torch.ops.racdino.ms_deform_attn_backward
+
+    def call() -> None:
+        op(*inputs, 64)
+        if backward:
+            op_backward(*inputs, grad_output, 64, [True] * 3)
+
+    def sorted_call() -> None:
+        torch.use_deterministic_algorithms(True)
+        call()
+        torch.use_deterministic_algorithms(False)
+
+    def grid_sample_call() -> None:
+        if not backward:
+            grid_sample_peer(value, case.levels, locations, weights)
+            return
+        with torch.enable_grad():
+            leaves = [tensor.detach().requires_grad_() for tensor in (value, locations, weights)]
+            output = grid_sample_peer(leaves[0], case.levels, leaves[1], leaves[2])
+            torch.autograd.grad(output, leaves, grad_output)
+
+    yield "ours", call
+    if backward:
+        yield "ours, deterministic", sorted_call
+    yield "one thread per channel", prepare(inputs, grad_output, backward, value.dtype != torch.float32)
+    yield "grid_sample", grid_sample_call
+
+
+def cuda_table() -> None:
+    prepare = original_mapping()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; us per call (median of 25 rounds), D 32, P 4")
+    print(
+        "16-bit values keep float32 locations; one thread per channel then pays the casts to float32, as ViT-Adapter does"
+    )
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for case in CASES.values():
+            for spread in ("near", "far"):
+                inputs = make_inputs(case, "cuda", spread, dtype)
+                for backward in (False, True):
+                    with torch.no_grad():
+                        calls = dict(cuda_calls(inputs, case, prepare, backward))
+                        times = round_robin({name: captured(call) for name, call in calls.items()})
+                    what = "forward+backward" if backward else "forward"
+                    row = "  ".join(f"{name} {time:8.1f} ({time / times['ours']:5.2f})" for name, time in times.items())
+                    print(f"{str(dtype)[6:]:9} {case.title:36} {spread:4} {what:17} {row}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuda", action="store_true", help="the GPU table (needs nvcc for the comparison kernels)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed CPU calls of each function (default 7)")
+    parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak_of:
+        print_peak(*arguments.peak_of)
+    elif arguments.cuda:
+        cuda_table()
+    else:
+        cpu_table(arguments.rounds)

@@ -1,0 +1,42 @@
+// What the CUDA kernels take and how they are launched. Torch-free on purpose: nvcc compiles no torch header, and the
+// cubins can be loaded and checked through the driver alone (benchmarks/check_cubins.py).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace racdino::cuda {
+
+enum class Type : int32_t { float64, float32, float16, bfloat16 };  // of value, output and grad_output
+
+// One call, everything contiguous. "Accumulated" pointers are double for float64 values and float for all others.
+struct Problem {
+  const void* value;                 // (B, S, M, D)
+  const int64_t* spatial_shapes;     // (L, 2), read on the device only
+  const int64_t* level_start_index;  // (L)
+  const void* locations;             // (B, Q, M, L, P, 2), accumulated
+  const void* weights;               // (B, Q, M, L, P), accumulated
+  const void* grad_output;           // (B, Q, M, D), backward only
+  void* output;                      // (B, Q, M, D), forward only
+  void* grad_value;                  // (B, S, M, D); accumulated and zeroed, or (sorted) in the type of value; null: unwanted
+  void* grad_locations;              // like locations; null: unwanted
+  void* grad_weights;                // like weights; null: unwanted
+  int64_t B, S, Q;
+  int32_t M, D, L, P;
+};
+
+constexpr int32_t kMaxLevels = 1024;  // their table is in shared memory
+
+cudaError_t launch_forward(const Problem& problem, Type type, cudaStream_t stream);
+
+// grad_value by atomic additions, in whatever order they arrive.
+cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stream);
+
+// grad_value in a fixed order. keys[i] becomes the cell sample i falls into; sort them stably, then gather cell by cell.
+cudaError_t launch_sample_keys(const Problem& problem, Type type, int64_t* keys, cudaStream_t stream);
+// order[j]: the sample at place j of the sorted keys; first[k], k <= B*M*S: the first place whose key is at least k.
+cudaError_t launch_sorted_value_gradient(
+    const Problem& problem, Type type, const int64_t* order, const int64_t* first, cudaStream_t stream);
+
+}  // namespace racdino::cuda

@@ -1,0 +1,172 @@
+// CUDA key: prepares tensors and launches the kernels of forward.cu, backward.cu and backward_sorted.cu. Nothing here waits
+// for the device, so that calls can be captured in a CUDA graph.
+#ifdef RACDINO_WITH_CUDA
+#include "../ms_deform_attn.h"
+#include "launch.h"
+
+#include <ATen/Context.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/searchsorted.h>
+#include <ATen/ops/sort.h>
+#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/library.h>
+
+namespace racdino {
+namespace {
+
+cuda::Type type_of(const at::Tensor& value) {
+  switch (value.scalar_type()) {
+    case at::kDouble:
+      return cuda::Type::float64;
+    case at::kHalf:
+      return cuda::Type::float16;
+    case at::kBFloat16:
+      return cuda::Type::bfloat16;
+    default:
+      return cuda::Type::float32;
+  }
+}
+
+void check_limits(const Sizes& sizes) {
+  constexpr int64_t limit = int64_t{1} << 31;
+  TORCH_CHECK(
+      sizes.B * sizes.Q * sizes.M < limit && sizes.B * sizes.S * sizes.M < limit && sizes.M * sizes.D < limit / 8 &&
+          sizes.L <= cuda::kMaxLevels,
+      "ms_deform_attn: value ", at::IntArrayRef({sizes.B, sizes.S, sizes.M, sizes.D}), " with ", sizes.Q,
+      " queries and ", sizes.L, " levels is too large for one launch, expected B*Q*M and B*S*M below 2^31, M*D below ",
+      "2^28 and at most ", cuda::kMaxLevels, " levels.");
+}
+
+// The tensors the kernels read, in the layout and types they expect. Locations are never shortened to 16 bits.
+struct Arguments {
+  at::Tensor value, spatial_shapes, level_start_index, locations, weights;
+  cuda::Problem problem{};
+
+  Arguments(
+      const at::Tensor& value_,
+      const at::Tensor& spatial_shapes_,
+      const at::Tensor& level_start_index_,
+      const at::Tensor& sampling_locations,
+      const at::Tensor& attention_weights,
+      const Sizes& sizes)
+      : value(value_.contiguous()),
+        spatial_shapes(spatial_shapes_.contiguous()),
+        level_start_index(level_start_index_.contiguous()),
+        locations(sampling_locations.to(accumulate_type(value_)).contiguous()),
+        weights(attention_weights.to(accumulate_type(value_)).contiguous()) {
+    problem.value = value.data_ptr();
+    problem.spatial_shapes = spatial_shapes.data_ptr<int64_t>();
+    problem.level_start_index = level_start_index.data_ptr<int64_t>();
+    problem.locations = locations.data_ptr();
+    problem.weights = weights.data_ptr();
+    problem.B = sizes.B;
+    problem.S = sizes.S;
+    problem.Q = sizes.Q;
+    problem.M = static_cast<int32_t>(sizes.M);
+    problem.D = static_cast<int32_t>(sizes.D);
+    problem.L = static_cast<int32_t>(sizes.L);
+    problem.P = static_cast<int32_t>(sizes.P);
+  }
+};
+
+bool nothing_to_sample(const Sizes& sizes) {
+  return sizes.B * sizes.Q * sizes.M * sizes.D * sizes.L * sizes.P == 0;
+}
+
+at::Tensor forward_cuda(
+    const at::Tensor& value,
+    const at::Tensor& spatial_shapes,
+    const at::Tensor& level_start_index,
+    const at::Tensor& sampling_locations,
+    const at::Tensor& attention_weights,
+    int64_t im2col_step) {
+  const Sizes sizes = check_inputs(
+      value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
+  check_limits(sizes);
+  const c10::cuda::CUDAGuard on_device(value.device());
+  const at::DimVector shape{sizes.B, sizes.Q, sizes.M * sizes.D};
+  if (nothing_to_sample(sizes)) return at::zeros(shape, value.options());
+  at::Tensor output = at::empty(shape, value.options());
+  Arguments arguments(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, sizes);
+  arguments.problem.output = output.data_ptr();
+  C10_CUDA_CHECK(cuda::launch_forward(arguments.problem, type_of(value), c10::cuda::getCurrentCUDAStream()));
+  return output;
+}
+
+at::Tensor sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  const auto indices = value.options().dtype(at::kLong);
+  const int64_t pixels = sizes.B * sizes.M * sizes.S;
+  at::Tensor keys = at::empty({sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P}, indices);
+  C10_CUDA_CHECK(cuda::launch_sample_keys(problem, type_of(value), keys.data_ptr<int64_t>(), stream));
+  auto [sorted, order] = at::sort(keys, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  const at::Tensor first = at::searchsorted(sorted, at::arange(pixels + 1, indices));
+  at::Tensor grad_value = at::empty(value.sizes(), value.options());
+  cuda::Problem sorted_problem = problem;
+  sorted_problem.grad_value = grad_value.data_ptr();
+  C10_CUDA_CHECK(cuda::launch_sorted_value_gradient(
+      sorted_problem, type_of(value), order.data_ptr<int64_t>(), first.data_ptr<int64_t>(), stream));
+  return grad_value;
+}
+
+Gradients backward_cuda(
+    const at::Tensor& value,
+    const at::Tensor& spatial_shapes,
+    const at::Tensor& level_start_index,
+    const at::Tensor& sampling_locations,
+    const at::Tensor& attention_weights,
+    const at::Tensor& grad_output,
+    int64_t im2col_step,
+    std::array<bool, 3> output_mask) {
+  const Sizes sizes = check_inputs(
+      value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
+  check_grad_output(grad_output, value, sizes);
+  check_limits(sizes);
+  const c10::cuda::CUDAGuard on_device(value.device());
+  const auto accumulated = value.options().dtype(accumulate_type(value));
+  const auto zeros_like = [](const at::Tensor& tensor, bool wanted) {
+    return at::zeros(wanted ? tensor.sizes() : at::IntArrayRef{0}, tensor.options());
+  };
+  if (nothing_to_sample(sizes)) {
+    return {
+        zeros_like(value, output_mask[0]),
+        zeros_like(sampling_locations, output_mask[1]),
+        zeros_like(attention_weights, output_mask[2])};
+  }
+  Arguments arguments(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, sizes);
+  const at::Tensor g = grad_output.contiguous();
+  const bool sorted = output_mask[0] && at::globalContext().deterministicAlgorithms();
+  at::Tensor grad_value = zeros_like(arguments.value, false);
+  at::Tensor grad_locations = at::empty(output_mask[1] ? arguments.locations.sizes() : at::IntArrayRef{0}, accumulated);
+  at::Tensor grad_weights = at::empty(output_mask[2] ? arguments.weights.sizes() : at::IntArrayRef{0}, accumulated);
+  auto& problem = arguments.problem;
+  problem.grad_output = g.data_ptr();
+  if (sorted) {
+    grad_value = sorted_value_gradient(problem, arguments.value, sizes);
+  } else if (output_mask[0]) {
+    grad_value = at::zeros(value.sizes(), accumulated);
+    problem.grad_value = grad_value.data_ptr();
+  }
+  problem.grad_locations = output_mask[1] ? grad_locations.data_ptr() : nullptr;
+  problem.grad_weights = output_mask[2] ? grad_weights.data_ptr() : nullptr;
+  if (problem.grad_value || problem.grad_locations || problem.grad_weights) {
+    C10_CUDA_CHECK(cuda::launch_backward(problem, type_of(value), c10::cuda::getCurrentCUDAStream()));
+  }
+  return {
+      grad_value.to(value.scalar_type()),
+      grad_locations.to(sampling_locations.scalar_type()),
+      grad_weights.to(attention_weights.scalar_type())};
+}
+
+}  // namespace
+}  // namespace racdino
+
+TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
+  m.impl("ms_deform_attn_forward", racdino::forward_cuda);
+  m.impl("ms_deform_attn_backward", racdino::backward_cuda);
+}
+#endif
