@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from racdino.doctor import adapter_parameters, optional
+from racdino.doctor import optional
 from racdino.doctor.config_diff import differences
 from racdino.doctor.finding import Finding, Severity, report
 
@@ -80,17 +80,29 @@ def adapter_section(config: Mapping[str, Any]) -> Finding:
 
 
 def parameters(config: Mapping[str, Any]) -> Iterator[Finding]:
-    """Does the adapter accept its parameters, and do they fit together?"""
+    """Does the adapter take its parameters, and do they fit together? It is built without memory or weights."""
     section = config.get("dinov2_adapter")
     if not isinstance(section, Mapping):
         return
-    wrong = list(adapter_parameters.problems(section))
-    for cause in wrong:
+    try:
+        import torch
+
+        from racdino.backbones import DinoAdapter
+
+        given = {key: value for key, value in section.items() if key not in {"type", "pretrained"}}
+        with torch.device("meta"):
+            adapter = DinoAdapter(**{**given, "pretrained_vit": False})
+    except ImportError as error:
+        yield Finding("adapter.parameters", Severity.ERROR, str(error), "./fix_dinov2_import.sh")
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        cause = f"DinoAdapter refuses its parameters: {error}"
         yield Finding("adapter.parameters", Severity.ERROR, cause, "compare with racdino/backbones/dino_adapter.py")
-    if not wrong:
-        names = ("embed_dim", "depth", "num_heads", "deform_num_heads", "freeze_dino")
-        cause = ", ".join(f"{name} {section[name]}" for name in names if name in section)
-        yield Finding("adapter.parameters", Severity.OK, cause or "all defaults")
+    else:
+        total = sum(p.numel() for p in adapter.parameters()) / 1e6
+        trained = sum(p.numel() for p in adapter.parameters() if p.requires_grad) / 1e6
+        size = f"embed_dim {adapter.embed_dim}, {len(adapter.blocks)} blocks"
+        cause = f"{size}, {total:.1f} M parameters, {trained:.1f} M of them trained"
+        yield Finding("adapter.parameters", Severity.OK, cause)
 
 
 def same_in_model(config: Mapping[str, Any], name: str) -> Finding:
@@ -103,7 +115,8 @@ def same_in_model(config: Mapping[str, Any], name: str) -> Finding:
         keys = ", ".join(difference.key for difference in differences(config[name], inside, (name,)))
         cause = f"the top level and model disagree about {keys}; training reads model"
         return Finding(f"model.{name}", Severity.ERROR, cause, f"change model.{name} as well, or neither")
-    return Finding(f"model.{name}", Severity.OK, f"{inside.get('type')}, the same at the top level and in model")
+    kind = inside.get("type") if isinstance(inside, Mapping) else inside
+    return Finding(f"model.{name}", Severity.OK, f"{kind}, the same at the top level and in model")
 
 
 def optimizer(config: Mapping[str, Any]) -> Finding:
@@ -113,7 +126,10 @@ def optimizer(config: Mapping[str, Any]) -> Finding:
         return Finding(
             "optimizer", Severity.ERROR, "optimizer lacks its type or lr", f"inherit it from {BASELINE.name}"
         )
-    cause = f"{section['type']}, lr {section['lr']:g}, weight decay {section.get('weight_decay', 0):g}"
+    if not isinstance(section["lr"], (int, float)):
+        cause = f"optimizer.lr is {section['lr']!r}, not a number"
+        return Finding("optimizer", Severity.ERROR, cause, f"inherit it from {BASELINE.name}")
+    cause = f"{section['type']}, lr {section['lr']:g}, weight decay {section.get('weight_decay', 0)}"
     return Finding("optimizer", Severity.OK, cause)
 
 

@@ -47,6 +47,6 @@ def data_set() -> Finding:
             "dataset.nuscenes",
             Severity.OPTIONAL,
             f"{DATA_ROOT} lacks {', '.join(missing)}",
-            f"ln -s /path/to/nuscenes {DATA_ROOT}",
+            f"mkdir -p {DATA_ROOT.parent} && ln -s /path/to/nuscenes {DATA_ROOT}",
         )
     return Finding("dataset.nuscenes", Severity.OK, str(DATA_ROOT))

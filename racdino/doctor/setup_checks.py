@@ -67,12 +67,11 @@ def adapter_import(alias: str) -> Finding:
 def registered() -> Finding:
     """Does a config's ``type='DinoAdapter'`` mean this class?"""
     try:
-        from mmdet.models.builder import BACKBONES
-
         from racdino.openmmlab import DinoAdapter
+        from racdino.openmmlab.registration import registered_backbone
     except (ImportError, AssertionError, KeyError) as error:
         return Finding("registry.DinoAdapter", Severity.ERROR, f"{type(error).__name__}: {error}", "make setup")
-    if BACKBONES.get("DinoAdapter") is not DinoAdapter:
+    if registered_backbone("DinoAdapter") is not DinoAdapter:
         cause = "another class is registered in mmdet's BACKBONES under this name"
         return Finding("registry.DinoAdapter", Severity.ERROR, cause, "import DinoAdapter from models.backbones")
     return Finding("registry.DinoAdapter", Severity.OK, "in mmdet's BACKBONES")

@@ -12,7 +12,7 @@ def register_backbone(cls: type[nn.Module]) -> None:
     Raises:
         KeyError: another class of the same name is registered; the message names both.
     """
-    holder = BACKBONES.get(cls.__name__)
+    holder = registered_backbone(cls.__name__)
     if holder is cls:
         return
     if holder is not None:
@@ -21,3 +21,8 @@ def register_backbone(cls: type[nn.Module]) -> None:
             f"{cls.__module__}: delete the copy and write `from models.backbones import {cls.__name__}` in its place."
         )
     BACKBONES.register_module(module=cls)
+
+
+def registered_backbone(name: str) -> type[nn.Module] | None:
+    """The class that a config's ``type=name`` means, or None."""
+    return BACKBONES.get(name)

@@ -40,7 +40,7 @@ STEPS = (
 
 
 def run_step(step: Step, root: Path) -> str:
-    """Run the command in ``root`` with this interpreter as ``python``; return the proof it printed.
+    """Run the command in ``root`` with this interpreter as ``python``; return the command when it printed its proof.
 
     Raises:
         VerifyError: the command failed or took too long; the message ends in its last lines.
@@ -65,7 +65,7 @@ def run_step(step: Step, root: Path) -> str:
         said = " | ".join((*lines, *run.stderr.splitlines())[-3:]) or "nothing"
         where = shlex.quote(str(root))
         raise VerifyError(f"`{step.command}` in {where} ended with status {run.returncode}; it said: {said}")
-    return step.proof
+    return step.command
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,23 +20,24 @@ class Camera:
     width: int
     height: int
 
-    @property
+    @cached_property
     def position(self) -> np.ndarray:
-        forward = self._axes()[2]
+        forward = self._axes[2]
         return np.array([0.0, 0.0, CAMERA_HEIGHT]) + 0.6 * forward
 
+    @cached_property
     def _axes(self) -> np.ndarray:
         """Rows: the camera's right, down and forward in the ego frame."""
         a = np.radians(self.yaw)
         return np.array([[np.sin(a), -np.cos(a), 0], [0, 0, -1], [np.cos(a), np.sin(a), 0]])
 
-    @property
+    @cached_property
     def _centre(self) -> np.ndarray:
         return np.array([self.width / 2, self.height * 0.54])
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
         """(n, 3) ego -> (n, 3) right, down, forward."""
-        return (points - self.position) @ self._axes().T
+        return (points - self.position) @ self._axes.T
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """(n, 3) right, down, forward with forward > 0 -> (n, 2) pixels."""
@@ -47,7 +49,7 @@ class Camera:
         directions = np.stack([u, v], -1) - self._centre
         directions = np.concatenate([directions / (self.focal * self.width), np.ones_like(u)[..., None]], -1)
         directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
-        return directions @ self._axes()
+        return (directions @ self._axes).astype(np.float32)
 
     def polygon(self, points: np.ndarray) -> np.ndarray | None:
         """Corners of an ego-frame polygon in pixels, cut at the near plane; None when it lies behind the camera."""

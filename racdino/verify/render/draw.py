@@ -16,7 +16,8 @@ SUBPIXEL = 4  # bits
 def draw_shapes(image: np.ndarray, camera: Camera, shapes: list[Shape]) -> np.ndarray:
     """``image`` (float RGB) with the shapes in it, as uint8."""
     canvas = np.clip(image, 0, 255).astype(np.uint8)
-    for shape in sorted(shapes, key=lambda s: -np.linalg.norm(_nearest(s, camera))):
+    visible = [shape for shape in shapes if camera.to_camera(shape.points())[:, 2].max() > NEAR]
+    for shape in sorted(visible, key=lambda s: -np.linalg.norm(_nearest(s, camera))):
         for face in sorted(shape.faces, key=lambda f: -np.linalg.norm(f.corners.mean(0) - camera.position)):
             _draw_face(canvas, camera, face)
         for face in shape.details:
