@@ -40,7 +40,7 @@ install_uv() {
             with_pip=$work/venv/bin/python
         fi
         printf 'uv %s: installing with %s, verified by environment/bootstrap.lock\n' "$uv_version" "$(command -v "$python")"
-        PIP_USER=0 "$with_pip" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        PIP_USER=0 PIP_ROOT_USER_ACTION=ignore "$with_pip" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
             --require-hashes --target "$work/uv" -r environment/bootstrap.lock ||
             fail "pip could not install uv $uv_version (its own words are above): check the network or proxy (HTTPS_PROXY, PIP_CERT) and run this again, or put uv $uv_version on PATH."
         rm -rf "$uv_home"

@@ -53,9 +53,14 @@ def resolve(uv: Path, table: Table, chosen: ResolvedSet, constraints: dict[str, 
         ]
         answer = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         if answer.returncode:
-            kind = RegistryError if _NO_ANSWER.search(answer.stderr) else ResolutionError
+            kind = RegistryError if is_network_failure(answer.stderr) else ResolutionError
             raise kind(answer.stderr.strip())
         return parse_lock(output)
+
+
+def is_network_failure(output: str) -> bool:
+    """Whether uv failed because nothing answered, by what it printed."""
+    return bool(_NO_ANSWER.search(output))
 
 
 def _requirements(pins: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import selectors
@@ -19,6 +20,7 @@ from scripts.setup.errors import SetupError, explain
 _STEP = re.compile(r"^\s*\[(\d+)/(\d+)\] ")
 _TAIL = 15
 _PLAIN_INTERVAL = 60.0
+_PR_SET_PDEATHSIG = 1
 _RENEW = "\r\x1b[K"
 
 
@@ -98,7 +100,7 @@ def run(
     log.parent.mkdir(parents=True, exist_ok=True)
     progress = Progress(label, expected)
     tail: deque[str] = deque(maxlen=200)
-    with log.open("w", encoding="utf-8") as sink:
+    with log.open("w", encoding="utf-8", buffering=1) as sink:
         process = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
@@ -106,6 +108,7 @@ def run(
             stderr=subprocess.STDOUT,
             env=dict(environment),
             start_new_session=True,
+            preexec_fn=_end_with_parent,
             pass_fds=tuple(keep_open),
         )
         try:
@@ -143,6 +146,11 @@ def _lines(process: subprocess.Popen[bytes], progress: Progress) -> Iterator[str
             yield from (line.decode(errors="replace").rstrip("\r") for line in whole)
     if pending:
         yield pending.decode(errors="replace")
+
+
+def _end_with_parent() -> None:
+    """In the child: have the kernel interrupt it when setup is killed in a way that setup cannot catch."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
