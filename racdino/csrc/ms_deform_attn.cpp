@@ -7,7 +7,6 @@
 #include <torch/library.h>
 
 #include <initializer_list>
-#include <sstream>
 #include <string>
 
 // Importing racdino._C runs the static registrations below; the module itself is empty.
@@ -72,42 +71,57 @@ struct Dim {
   int64_t size;  // -1: any
 };
 
+std::string dtype_name(at::ScalarType dtype) { return c10::toString(dtype); }
+
+// The message is put together only when the check fails, and without a stream: this runs on every call.
 void check_shape(const char* name, const at::Tensor& tensor, std::initializer_list<Dim> dims) {
   bool fits = tensor.dim() == static_cast<int64_t>(dims.size());
-  std::ostringstream expected;
-  int64_t axis = 0;
+  for (size_t axis = 0; fits && axis < dims.size(); ++axis) {
+    const Dim& dim = dims.begin()[axis];
+    fits = dim.size < 0 || tensor.size(axis) == dim.size;
+  }
+  if (fits) return;
+  std::string expected;
   for (const Dim& dim : dims) {
-    fits = fits && (dim.size < 0 || tensor.size(axis) == dim.size);
-    expected << (axis++ ? ", " : "") << dim.letter;
+    expected += (expected.empty() ? "" : ", ") + std::string(dim.letter);
     // A letter whose size another argument fixed is shown with it; a literal ("2") is its own value.
-    if (dim.size >= 0 && std::to_string(dim.size) != dim.letter) {
-      expected << "=" << dim.size;
-    }
+    if (dim.size >= 0 && std::to_string(dim.size) != dim.letter) expected += "=" + std::to_string(dim.size);
   }
   TORCH_CHECK(
-      fits, "ms_deform_attn: ", name, " has shape ", tensor.sizes(), ", expected (", expected.str(), ").");
+      false, "ms_deform_attn: " + std::string(name) + " has shape " + shape_name(tensor.sizes()) + ", expected (" +
+          expected + ").");
+}
+
+void check_device(const char* name, const at::Tensor& tensor, const at::Tensor& value) {
+  TORCH_CHECK(
+      tensor.device() == value.device(),
+      "ms_deform_attn: " + std::string(name) + " is on " + tensor.device().str() + ", expected " +
+          value.device().str() + " like value.");
 }
 
 void check_index(const char* name, const at::Tensor& tensor, const at::Tensor& value) {
   TORCH_CHECK(
       tensor.scalar_type() == at::kLong,
-      "ms_deform_attn: ", name, " has dtype ", tensor.scalar_type(), ", expected ", at::kLong, ".");
-  TORCH_CHECK(
-      tensor.device() == value.device(),
-      "ms_deform_attn: ", name, " is on ", tensor.device(), ", expected ", value.device(), " like value.");
+      "ms_deform_attn: " + std::string(name) + " has dtype " + dtype_name(tensor.scalar_type()) + ", expected Long.");
+  check_device(name, tensor, value);
 }
 
-void check_floating(const char* name, const at::Tensor& tensor, const at::Tensor& value) {
+void check_floating(const char* name, const at::Tensor& tensor, const at::Tensor& value, bool may_be_float) {
+  const auto dtype = value.scalar_type();
   TORCH_CHECK(
-      tensor.scalar_type() == value.scalar_type() || tensor.scalar_type() == at::kFloat,
-      "ms_deform_attn: ", name, " has dtype ", tensor.scalar_type(), ", expected ", value.scalar_type(),
-      " like value", value.scalar_type() == at::kFloat ? "." : " or Float.");
-  TORCH_CHECK(
-      tensor.device() == value.device(),
-      "ms_deform_attn: ", name, " is on ", tensor.device(), ", expected ", value.device(), " like value.");
+      tensor.scalar_type() == dtype || (may_be_float && tensor.scalar_type() == at::kFloat),
+      "ms_deform_attn: " + std::string(name) + " has dtype " + dtype_name(tensor.scalar_type()) + ", expected " +
+          dtype_name(dtype) + " like value" + (may_be_float && dtype != at::kFloat ? " or Float." : "."));
+  check_device(name, tensor, value);
 }
 
 }  // namespace
+
+std::string shape_name(at::IntArrayRef shape) {
+  std::string name;
+  for (const int64_t size : shape) name += (name.empty() ? "[" : ", ") + std::to_string(size);
+  return (name.empty() ? "[" : name) + "]";
+}
 
 Sizes check_inputs(
     const at::Tensor& value,
@@ -120,7 +134,7 @@ Sizes check_inputs(
   const auto dtype = value.scalar_type();
   TORCH_CHECK(
       dtype == at::kDouble || dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16,
-      "ms_deform_attn: value has dtype ", dtype, ", expected Double, Float, Half or BFloat16.");
+      "ms_deform_attn: value has dtype " + dtype_name(dtype) + ", expected Double, Float, Half or BFloat16.");
   check_shape("spatial_shapes", spatial_shapes, {{"L", -1}, {"2", 2}});
   const int64_t B = value.size(0), S = value.size(1), M = value.size(2), D = value.size(3), L = spatial_shapes.size(0);
   check_shape("level_start_index", level_start_index, {{"L", L}});
@@ -130,13 +144,15 @@ Sizes check_inputs(
   check_shape("attention_weights", attention_weights, {{"B", B}, {"Q", Q}, {"M", M}, {"L", L}, {"P", P}});
   check_index("spatial_shapes", spatial_shapes, value);
   check_index("level_start_index", level_start_index, value);
-  check_floating("sampling_locations", sampling_locations, value);
-  check_floating("attention_weights", attention_weights, value);
+  check_floating("sampling_locations", sampling_locations, value, true);
+  check_floating("attention_weights", attention_weights, value, true);
   TORCH_CHECK(
       S < (int64_t{1} << 31) && L * P < (int64_t{1} << 20),
-      "ms_deform_attn: value has ", S, " pixels and a query samples ", L * P,
-      " points, expected fewer than 2^31 and 2^20.");
-  TORCH_CHECK(im2col_step > 0, "ms_deform_attn: im2col_step is ", im2col_step, ", expected a positive number.");
+      "ms_deform_attn: value has " + std::to_string(S) + " pixels and a query samples " + std::to_string(L * P) +
+          " points, expected fewer than 2^31 and 2^20.");
+  TORCH_CHECK(
+      im2col_step > 0,
+      "ms_deform_attn: im2col_step is " + std::to_string(im2col_step) + ", expected a positive number.");
   return {B, S, M, D, Q, L, P};
 }
 
@@ -147,13 +163,7 @@ void check_grad_output(const at::Tensor& grad_output, const at::Tensor& value, c
   } else {
     check_shape("grad_output", grad_output, {{"B", sizes.B}, {"Q", sizes.Q}, {"M*D", sizes.M * sizes.D}});
   }
-  TORCH_CHECK(
-      grad_output.scalar_type() == value.scalar_type(),
-      "ms_deform_attn: grad_output has dtype ", grad_output.scalar_type(), ", expected ", value.scalar_type(),
-      " like value.");
-  TORCH_CHECK(
-      grad_output.device() == value.device(),
-      "ms_deform_attn: grad_output is on ", grad_output.device(), ", expected ", value.device(), " like value.");
+  check_floating("grad_output", grad_output, value, false);
 }
 
 }  // namespace racdino

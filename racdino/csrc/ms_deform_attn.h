@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <tuple>
 
 namespace racdino {
@@ -45,6 +46,9 @@ Sizes check_inputs(
     int64_t im2col_step);
 
 void check_grad_output(const at::Tensor& grad_output, const at::Tensor& value, const Sizes& sizes);
+
+// As in torch's own messages: [2, 42, 24].
+std::string shape_name(at::IntArrayRef shape);
 
 // The type sums are kept in: float64 for float64, float32 for everything shorter.
 inline at::ScalarType accumulate_type(const at::Tensor& value) {

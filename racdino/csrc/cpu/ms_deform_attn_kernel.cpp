@@ -59,8 +59,9 @@ struct LevelTable {
       const int64_t first = starts.data_ptr<int64_t>()[l];
       TORCH_CHECK(
           H > 0 && W > 0 && H <= sizes.S && W <= sizes.S && first >= 0 && first + H * W <= sizes.S,
-          "ms_deform_attn: level ", l, " of spatial_shapes is ", H, " x ", W, " and starts at ", first,
-          " in level_start_index, expected a level inside the ", sizes.S, " pixels of value.");
+          "ms_deform_attn: level " + std::to_string(l) + " of spatial_shapes is " + std::to_string(H) + " x " +
+              std::to_string(W) + " and starts at " + std::to_string(first) +
+              " in level_start_index, expected a level inside the " + std::to_string(sizes.S) + " pixels of value.");
       for (int64_t p = 0; p < sizes.P; ++p) {
         width.push_back(static_cast<T>(W));
         height.push_back(static_cast<T>(H));

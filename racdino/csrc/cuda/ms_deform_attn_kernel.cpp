@@ -36,9 +36,10 @@ void check_limits(const Sizes& sizes) {
   TORCH_CHECK(
       sizes.B * sizes.Q * sizes.M < limit && sizes.B * sizes.S * sizes.M < limit && sizes.M * sizes.D < limit / 8 &&
           sizes.L <= cuda::kMaxLevels,
-      "ms_deform_attn: value ", at::IntArrayRef({sizes.B, sizes.S, sizes.M, sizes.D}), " with ", sizes.Q,
-      " queries and ", sizes.L, " levels is too large for one launch, expected B*Q*M and B*S*M below 2^31, M*D below ",
-      "2^28 and at most ", cuda::kMaxLevels, " levels.");
+      "ms_deform_attn: value " + shape_name({sizes.B, sizes.S, sizes.M, sizes.D}) + " with " +
+          std::to_string(sizes.Q) + " queries and " + std::to_string(sizes.L) +
+          " levels is too large for one launch, expected B*Q*M and B*S*M below 2^31, M*D below 2^28 and at most " +
+          std::to_string(cuda::kMaxLevels) + " levels.");
 }
 
 // The tensors the kernels read, in the layout and types they expect. Locations are never shortened to 16 bits.
