@@ -60,7 +60,7 @@ def record(prefix: str | Path, locks: Sequence[str] = (), built: Mapping[str, st
         locks: names of the locks that were installed, in environment/.
         built: sha256 of each wheel that was built here, by package.
     Raises:
-        ManifestError: a file differs from its archive, which an interrupted or disturbed installation leaves behind.
+        ManifestError: a file differs from its archive or belongs to none, as a disturbed installation leaves behind.
     """
     prefix = Path(prefix).resolve()
     packages: dict[str, dict[str, Any]] = {}
@@ -70,12 +70,12 @@ def record(prefix: str | Path, locks: Sequence[str] = (), built: Mapping[str, st
         if built and name in built:
             packages[name]["wheel"] = built[name]
     owned = {path for package in packages.values() for path in package["files"]}
-    ours = {path: _fingerprint(prefix / path) for path in _walk(prefix) if path not in owned}
+    ours = {path: _fingerprint(prefix / path) for path in _walk(prefix) - owned if not path.startswith("lib/")}
     packages[_ENVIRONMENT] = {"version": "", "files": ours}
     manifest = {"locks": list(locks), "packages": packages}
     differences = _compare_files(prefix, manifest)
     if differences:
-        raise ManifestError(f"{differences[0]} {len(differences)} files are not as their archives say.")
+        raise ManifestError(f"{differences[0]} {len(differences)} of the files are not what was installed.")
     path = manifest_path(prefix)
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".new")

@@ -14,6 +14,7 @@ from scripts.setup.errors import SetupError
 
 VARIANTS = ("cpu", "cu118")
 _DRIVER = Path("/proc/driver/nvidia/version")
+_CUDA_FOLDERS = (Path("/usr/local"), Path("/opt"))
 _GIB = 1 << 30
 
 
@@ -122,7 +123,7 @@ def _find_cuda(version: str) -> Path:
     named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     on_path = shutil.which("nvcc")
     homes = [Path(named)] if named else []
-    homes += [Path("/usr/local") / f"cuda-{release}", Path("/usr/local/cuda"), Path(f"/opt/cuda-{release}")]
+    homes += [folder / name for folder in _CUDA_FOLDERS for name in (f"cuda-{release}", "cuda")]
     homes += [Path(on_path).resolve().parents[1]] if on_path else []
     for home in homes:
         answer = _output(str(home / "bin" / "nvcc"), "--version")

@@ -27,14 +27,14 @@ _RENEW = "\r\x1b[K"
 class Progress:
     """What is shown of one step: a line that renews itself on a terminal, a line a minute elsewhere."""
 
-    def __init__(self, label: str, expected: float, stream: TextIO = sys.stdout) -> None:
-        self.label, self.expected, self.stream = label, expected, stream
+    def __init__(self, label: str, expected: float, stream: TextIO | None = None) -> None:
+        self.label, self.expected, self.stream = label, expected, stream or sys.stdout
         self.started = time.monotonic()
         self.done = self.total = self.done_at_start = 0
-        self._live = stream.isatty()
+        self._live = self.stream.isatty()
         self._next = self.started + (0.0 if self._live else _PLAIN_INTERVAL)
         if not self._live and expected >= _PLAIN_INTERVAL / 2:
-            print(f"{label} (about {clock(expected)}) ...", file=stream, flush=True)
+            print(f"{label} (about {clock(expected)}) ...", file=self.stream, flush=True)
 
     def line(self, text: str) -> None:
         """Take one line of the command's output."""

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 
 import pytest
+from setup_fakes import SITE, install
 
 from racdino.environment.manifest import ManifestError, compare, record
-
-SITE = "lib/python3.10/site-packages"
-
-
-def install(prefix: Path, name: str, version: str, files: dict[str, str]) -> None:
-    """What an installer leaves: the files, and a RECORD with their hashes."""
-    site = prefix / SITE
-    info = f"{name}-{version}.dist-info"
-    rows = []
-    for path, text in {**files, f"{info}/METADATA": f"Name: {name}\n"}.items():
-        (site / path).parent.mkdir(parents=True, exist_ok=True)
-        (site / path).write_text(text)
-        sha256 = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        rows.append(f"{path},sha256={sha256},{len(text)}")
-    (site / info / "RECORD").write_text("\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
 
 
 def lock(folder: Path, *pins: str) -> None:
@@ -106,6 +90,13 @@ def test_a_half_written_file_is_never_recorded(tmp_path: Path):
     install(tmp_path, "first", "1.0", {"first.py": "x = 1\n"})
     (tmp_path / SITE / "first.py").write_text("x =")
     with pytest.raises(ManifestError, match=r"first\.py of first differs from its archive"):
+        record(tmp_path)
+
+
+def test_a_file_that_no_archive_brought_is_never_recorded(tmp_path: Path):
+    install(tmp_path, "first", "1.0", {"first.py": "x = 1\n"})
+    (tmp_path / SITE / "sitecustomize.py").write_text("")
+    with pytest.raises(ManifestError, match=r"sitecustomize\.py belongs to no installed package"):
         record(tmp_path)
 
 
