@@ -1,6 +1,6 @@
 """The baseline plus DINOv2 with its adapter, and nothing else: `python tools/verify_dinov2_config.py` proves it.
 
-DinoAdapter runs beside the ResNet-50: the detector resizes its four maps to the ResNet's stages and fuses them there.
+DinoAdapter runs beside the ResNet-50: its four maps are for the detector to resize to the ResNet's stages and fuse there.
 """
 # ruff: noqa: C408  (dict(...) calls are how the field writes configs)
 

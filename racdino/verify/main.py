@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,11 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         inputs = _read_inputs(arguments)
+        from racdino.verify.job import run
     except VerifyError as error:
         print(f"verify: {error}", file=sys.stderr)
         return 2
-    from racdino.verify.job import run
-
+    except ImportError as error:  # the op is not built, or this is no environment of ours: nothing below could run
+        print(f"verify: {error}", file=sys.stderr)
+        return 1
     return run(ROOT, arguments.output, *inputs)
 
 
@@ -64,12 +65,17 @@ def _read_inputs(arguments: argparse.Namespace) -> tuple[Callable[[], Frame], Fi
     from racdino.verify.render import render_frame
 
     other = fingerprint.read(arguments.compare) if arguments.compare else None
+    if arguments.frame is None:
+        source: Callable[[], Frame] = render_frame
+    else:
+        frame = load_frame(arguments.frame)
+        as_input(frame)  # too flat an image is found here
+
+        def source() -> Frame:
+            return frame
+
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VerifyError(f"--output {arguments.output} cannot be made: {error.strerror}.") from error
-    if arguments.frame is None:
-        return functools.cache(render_frame), other
-    frame = load_frame(arguments.frame)
-    as_input(frame)  # too flat an image is found here
-    return (lambda: frame), other
+    return source, other

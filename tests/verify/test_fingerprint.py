@@ -1,4 +1,4 @@
-"""The fingerprint is the same for float64 and any thread count within its tolerance, and a wrong model is outside it."""
+"""Float64 and any thread count give the fingerprint within its tolerance; a wrong model is outside it."""
 
 from __future__ import annotations
 
