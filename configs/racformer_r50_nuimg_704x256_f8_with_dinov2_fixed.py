@@ -1,6 +1,6 @@
 """The baseline plus DINOv2 with its adapter, and nothing else: `python tools/verify_dinov2_config.py` proves it.
 
-DinoAdapter runs beside the ResNet-50: its four maps are for the detector to resize to the ResNet's stages and fuse there.
+DinoAdapter runs beside the ResNet-50: the detector is to resize its four maps to the ResNet's stages and fuse them.
 """
 # ruff: noqa: C408  (dict(...) calls are how the field writes configs)
 

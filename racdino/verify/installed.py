@@ -7,8 +7,9 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-from racdino.environment import extension_cache, manifest
-from racdino.environment.locks import LockError
+from racdino.environment import extension_cache, locks, manifest
+from racdino.environment.locks import LOCKS, LockError
+from racdino.environment.state import State, read_state
 from racdino.verify.errors import VerifyError
 
 SHOWN = ("torch", "torchvision", "mmcv-full", "mmdet", "mmdet3d", "xformers", "flash-attn", "spconv-cu118", "numpy")
@@ -31,9 +32,12 @@ def check_versions() -> str:
     Raises:
         VerifyError: a version differs, or this environment was not made by ``make setup``.
     """
+    state = _state()
+    for name, digest in state.locks.items():
+        if not (LOCKS / name).is_file() or locks.digest(LOCKS / name) != digest:
+            raise VerifyError(f"environment/{name} is not the lock this environment was set up from; run `make setup`.")
     _refuse([difference for difference in _differences() if difference.kind == "version"])
-    recorded = manifest.read(sys.prefix)
-    return f"{len(recorded['packages'])} packages as in {', '.join(recorded['locks'])}"
+    return f"{len(state.packages)} packages as in {', '.join(state.locks)}"
 
 
 def check_files() -> str:
@@ -42,6 +46,7 @@ def check_files() -> str:
     Raises:
         VerifyError: a file was changed, lost or added, or this environment was not made by ``make setup``.
     """
+    _state()
     _refuse([difference for difference in _differences() if difference.kind != "version"])
     packages = manifest.read(sys.prefix)["packages"].values()
     return f"{sum(len(package['files']) for package in packages)} files as in their archives"
@@ -76,14 +81,19 @@ def extension_library() -> Path:
 
 @lru_cache(maxsize=1)  # two rows, one reading of some ten thousand files
 def _differences() -> tuple[manifest.Difference, ...]:
-    if sys.prefix == sys.base_prefix:
-        raise VerifyError(
-            f"{sys.executable} is no virtual environment; run `make verify`, which makes .venv and uses it."
-        )
     try:
         return tuple(manifest.compare(sys.prefix))
     except (manifest.ManifestError, LockError) as error:
         raise VerifyError(str(error)) from error
+
+
+def _state() -> State:
+    state = read_state(sys.prefix)
+    if state is None:
+        raise VerifyError(
+            f"{sys.prefix} was not made, or not finished, by `make setup`, so nothing says what belongs in it."
+        )
+    return state
 
 
 def _refuse(differences: list[manifest.Difference]) -> None:
