@@ -1,97 +1,107 @@
 // The mapping of the original Deformable-DETR kernels, written anew for comparison only: one thread per output channel, so
-// that all D threads of a (query, head) load and compute the same coordinates, one float at a time; backward with one block
-// of D threads per (query, head), three products per channel and sample, summed by thread 0.
+// that all D threads of a (query, head) load and compute the same coordinates, one float at a time, in 32-bit arithmetic;
+// backward with one block of D threads per (query, head), three products per channel and sample, summed by thread 0.
 #include "../racdino/csrc/cuda/launch.h"
 
 using racdino::cuda::Problem;
 
 namespace {
 
-struct Sample {
-  float weight[4], lx, ly, H, W, a;
-  const float* corner[4];
-  long long place[4];
+// One channel of the four corners; what lies outside the level is zero.
+struct Corners {
+  float value[4], weight[4], lx, ly;
+  int place[4];  // -1: outside
 };
 
-__device__ bool find(const Problem& p, long long row, long long b, int m, int s, Sample& out) {
-  const int l = s / p.P, n = p.L * p.P;
-  const int H = static_cast<int>(p.spatial_shapes[2 * l]), W = static_cast<int>(p.spatial_shapes[2 * l + 1]);
-  const float* location = static_cast<const float*>(p.locations) + 2 * (row * n + s);
-  const float x = location[0] * W - 0.5f, y = location[1] * H - 0.5f;
-  if (!(x > -1 && y > -1 && x < W && y < H)) return false;
+__device__ inline Corners corners_at(const float* value, int H, int W, int stride, int channel, float y, float x) {
   const int x0 = static_cast<int>(floorf(x)), y0 = static_cast<int>(floorf(y));
-  out.lx = x - x0;
-  out.ly = y - y0;
-  out.H = H;
-  out.W = W;
-  out.a = static_cast<const float*>(p.weights)[row * n + s];
-  const float hx = 1 - out.lx, hy = 1 - out.ly;
-  const float weight[4] = {hy * hx, hy * out.lx, out.ly * hx, out.ly * out.lx};
-  for (int c = 0; c < 4; ++c) {
-    const int cx = x0 + (c & 1), cy = y0 + (c >> 1);
-    const bool inside = cx >= 0 && cx < W && cy >= 0 && cy < H;
-    out.weight[c] = weight[c];
-    out.place[c] = ((b * p.S + p.level_start_index[l] + cy * W + cx) * p.M + m) * p.D;
-    out.corner[c] = inside ? static_cast<const float*>(p.value) + out.place[c] : nullptr;
+  Corners c;
+  c.lx = x - x0;
+  c.ly = y - y0;
+  const float hx = 1 - c.lx, hy = 1 - c.ly;
+  c.weight[0] = hy * hx;
+  c.weight[1] = hy * c.lx;
+  c.weight[2] = c.ly * hx;
+  c.weight[3] = c.ly * c.lx;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const int cx = x0 + (k & 1), cy = y0 + (k >> 1);
+    const bool inside = cx >= 0 && cy >= 0 && cx < W && cy < H;
+    c.place[k] = inside ? (cy * W + cx) * stride + channel : -1;
+    c.value[k] = inside ? value[c.place[k]] : 0;
   }
-  return true;
+  return c;
 }
 
 }  // namespace
 
 extern "C" __global__ void forward_one_thread_per_channel(const Problem p) {
-  const long long i = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (i >= p.B * p.Q * p.M * p.D) return;
-  const int d = i % p.D, m = i / p.D % p.M;
-  const long long row = i / p.D, b = row / p.M / p.Q;
+  const int D = p.D, M = p.M, S = static_cast<int>(p.S), Q = static_cast<int>(p.Q), B = static_cast<int>(p.B);
+  const int index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= B * Q * M * D) return;
+  const int d = index % D, row = index / D, m = row % M, b = row / M / Q, stride = M * D;
+  const float* location = static_cast<const float*>(p.locations) + row * p.L * p.P * 2;
+  const float* weight = static_cast<const float*>(p.weights) + row * p.L * p.P;
   float sum = 0;
-  for (int s = 0; s < p.L * p.P; ++s) {
-    Sample sample;
-    if (!find(p, row, b, m, s, sample)) continue;
-    float blend = 0;
-    for (int c = 0; c < 4; ++c) {
-      if (sample.corner[c]) blend += sample.weight[c] * sample.corner[c][d];
+  for (int l = 0; l < p.L; ++l) {
+    const int H = static_cast<int>(p.spatial_shapes[2 * l]), W = static_cast<int>(p.spatial_shapes[2 * l + 1]);
+    const float* value =
+        static_cast<const float*>(p.value) + (b * S + static_cast<int>(p.level_start_index[l])) * stride;
+    for (int k = 0; k < p.P; ++k) {
+      const float x = location[0] * W - 0.5f, y = location[1] * H - 0.5f;
+      if (y > -1 && x > -1 && y < H && x < W) {
+        const Corners c = corners_at(value, H, W, stride, m * D + d, y, x);
+        sum += *weight * (c.weight[0] * c.value[0] + c.weight[1] * c.value[1] + c.weight[2] * c.value[2] + c.weight[3] * c.value[3]);
+      }
+      location += 2;
+      weight += 1;
     }
-    sum += sample.a * blend;
   }
-  static_cast<float*>(p.output)[i] = sum;
+  static_cast<float*>(p.output)[index] = sum;
 }
 
 extern "C" __global__ void backward_one_thread_per_channel(const Problem p) {
   extern __shared__ float products[];  // 3 * D
-  const long long row = blockIdx.x, b = row / p.M / p.Q;
-  const int d = threadIdx.x, m = row % p.M, n = p.L * p.P;
-  const float g = static_cast<const float*>(p.grad_output)[row * p.D + d];
-  for (int s = 0; s < n; ++s) {
-    Sample sample;
-    float by_weight = 0, by_x = 0, by_y = 0;
-    if (find(p, row, b, m, s, sample)) {
-      float v[4];
-      for (int c = 0; c < 4; ++c) {
-        v[c] = sample.corner[c] ? sample.corner[c][d] : 0;
-        if (sample.corner[c]) {
-          atomicAdd(static_cast<float*>(p.grad_value) + sample.place[c] + d, sample.a * sample.weight[c] * g);
+  const int D = p.D, M = p.M, S = static_cast<int>(p.S), Q = static_cast<int>(p.Q);
+  const int d = threadIdx.x, row = blockIdx.x, m = row % M, b = row / M / Q, stride = M * D;
+  const float g = static_cast<const float*>(p.grad_output)[row * D + d];
+  int sample = row * p.L * p.P;
+  for (int l = 0; l < p.L; ++l) {
+    const int H = static_cast<int>(p.spatial_shapes[2 * l]), W = static_cast<int>(p.spatial_shapes[2 * l + 1]);
+    const int start = (b * S + static_cast<int>(p.level_start_index[l])) * stride;
+    const float* value = static_cast<const float*>(p.value) + start;
+    float* grad_value = static_cast<float*>(p.grad_value) + start;
+    for (int k = 0; k < p.P; ++k, ++sample) {
+      const float a = static_cast<const float*>(p.weights)[sample];
+      const float x = static_cast<const float*>(p.locations)[2 * sample] * W - 0.5f;
+      const float y = static_cast<const float*>(p.locations)[2 * sample + 1] * H - 0.5f;
+      float by_weight = 0, by_x = 0, by_y = 0;
+      if (y > -1 && x > -1 && y < H && x < W) {
+        const Corners c = corners_at(value, H, W, stride, m * D + d, y, x);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (c.place[i] >= 0) atomicAdd(grad_value + c.place[i], a * c.weight[i] * g);
         }
+        const float hx = 1 - c.lx, hy = 1 - c.ly;
+        by_weight = g * (c.weight[0] * c.value[0] + c.weight[1] * c.value[1] + c.weight[2] * c.value[2] + c.weight[3] * c.value[3]);
+        by_x = W * a * g * (hy * (c.value[1] - c.value[0]) + c.ly * (c.value[3] - c.value[2]));
+        by_y = H * a * g * (hx * (c.value[2] - c.value[0]) + c.lx * (c.value[3] - c.value[1]));
       }
-      const float hx = 1 - sample.lx, hy = 1 - sample.ly;
-      by_weight = g * (sample.weight[0] * v[0] + sample.weight[1] * v[1] + sample.weight[2] * v[2] + sample.weight[3] * v[3]);
-      by_x = sample.W * sample.a * g * (hy * (v[1] - v[0]) + sample.ly * (v[3] - v[2]));
-      by_y = sample.H * sample.a * g * (hx * (v[2] - v[0]) + sample.lx * (v[3] - v[1]));
-    }
-    products[d] = by_weight;
-    products[p.D + d] = by_x;
-    products[2 * p.D + d] = by_y;
-    __syncthreads();
-    if (d == 0) {
-      for (int k = 1; k < p.D; ++k) {
-        by_weight += products[k];
-        by_x += products[p.D + k];
-        by_y += products[2 * p.D + k];
+      products[d] = by_weight;
+      products[D + 2 * d] = by_x;
+      products[D + 2 * d + 1] = by_y;
+      __syncthreads();
+      if (d == 0) {
+        for (int i = 1; i < D; ++i) {
+          by_weight += products[i];
+          by_x += products[D + 2 * i];
+          by_y += products[D + 2 * i + 1];
+        }
+        static_cast<float*>(p.grad_weights)[sample] = by_weight;
+        static_cast<float*>(p.grad_locations)[2 * sample] = by_x;
+        static_cast<float*>(p.grad_locations)[2 * sample + 1] = by_y;
       }
-      static_cast<float*>(p.grad_weights)[row * n + s] = by_weight;
-      static_cast<float*>(p.grad_locations)[2 * (row * n + s)] = by_x;
-      static_cast<float*>(p.grad_locations)[2 * (row * n + s) + 1] = by_y;
+      __syncthreads();
     }
-    __syncthreads();
   }
 }

@@ -22,23 +22,26 @@ __device__ inline void sample_keys(const Problem& problem, int64_t* keys) {
   keys[i] = corners.pixel < 0 ? problem.B * problem.M * problem.S : (b * problem.M + m) * problem.S + corners.pixel;
 }
 
-// One block per (batch, pixel, head): its groups take the samples in turn, their sums are added in the order of groups.
+// A warp or a whole block per (batch, pixel, head): its groups take the samples in turn, their sums are added in the order
+// of groups. A block pays where a pixel is sampled often.
 template <typename T, int V, int kLanes>
-__device__ inline void sorted_value_gradient(const Problem& problem, const int64_t* order, const int64_t* first) {
+__device__ inline void sorted_value_gradient(
+    const Problem& problem, const int64_t* order, const int64_t* first, int threads_per_pixel) {
   using A = Accumulate<T>;
   extern __shared__ Level levels[];
   __shared__ A partial[kThreads][V];
   load_levels(problem, levels);
-  constexpr int groups = kThreads / kLanes;
-  const int n = problem.L * problem.P, group = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
-  const int m = blockIdx.x % problem.M;
-  const int64_t b = blockIdx.x / problem.M / problem.S;
-  const int pixel = static_cast<int>(blockIdx.x / problem.M % problem.S);
-  const int64_t head = (b * problem.M + m) * problem.S;
+  const int groups = threads_per_pixel / kLanes, thread = threadIdx.x % threads_per_pixel;
+  const int n = problem.L * problem.P, group = thread / kLanes, lane = thread % kLanes;
+  const int64_t rows = problem.B * problem.S * problem.M;
+  const int64_t mine = static_cast<int64_t>(blockIdx.x) * (kThreads / threads_per_pixel) + threadIdx.x / threads_per_pixel;
+  const unsigned row = static_cast<unsigned>(mine < rows ? mine : rows - 1);  // spare warps repeat the last row
+  const int m = row % problem.M, pixel = row / problem.M % static_cast<unsigned>(problem.S);
+  const int64_t head = (row / problem.M / static_cast<unsigned>(problem.S) * static_cast<int64_t>(problem.M) + m) * problem.S;
   const A* locations = static_cast<const A*>(problem.locations);
   const A* weights = static_cast<const A*>(problem.weights);
   const T* grad_output = static_cast<const T*>(problem.grad_output);
-  T* grad_value = static_cast<T*>(problem.grad_value) + static_cast<int64_t>(blockIdx.x) * problem.D;
+  T* grad_value = static_cast<T*>(problem.grad_value) + static_cast<int64_t>(row) * problem.D;
 
   for (int first_channel = 0; first_channel < problem.D; first_channel += kLanes * V) {
     const int channel = first_channel + lane * V;
@@ -70,10 +73,10 @@ __device__ inline void sorted_value_gradient(const Problem& problem, const int64
 #pragma unroll
     for (int k = 0; k < V; ++k) partial[threadIdx.x][k] = sum[k];
     __syncthreads();
-    if (group == 0 && channel < problem.D) {
+    if (group == 0 && mine < rows && channel < problem.D) {
       for (int other = 1; other < groups; ++other) {
 #pragma unroll
-        for (int k = 0; k < V; ++k) sum[k] += partial[other * kLanes + lane][k];
+        for (int k = 0; k < V; ++k) sum[k] += partial[threadIdx.x + other * kLanes][k];
       }
       Pack<T, V>::pack(sum).store(grad_value + channel);
     }
@@ -103,8 +106,8 @@ cudaError_t launch_sample_keys(const Problem& problem, Type type, int64_t* keys,
 #define RACDINO_KERNEL(type, name, V, T)                                                        \
   extern "C" __global__ void __launch_bounds__(kThreads)                                        \
       ms_deform_attn_backward_sorted_##name##_v##V##_t##T(                                      \
-          const Problem problem, const int64_t* order, const int64_t* first) {                  \
-    sorted_value_gradient<type, V, T>(problem, order, first);                                   \
+          const Problem problem, const int64_t* order, const int64_t* first, int threads) {     \
+    sorted_value_gradient<type, V, T>(problem, order, first, threads);                          \
   }
 RACDINO_VARIANTS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
@@ -112,11 +115,13 @@ RACDINO_VARIANTS(RACDINO_KERNEL)
 cudaError_t launch_sorted_value_gradient(
     const Problem& problem, Type type, const int64_t* order, const int64_t* first, cudaStream_t stream) {
   const int width = vector_width(problem, type), lanes = lanes_for(problem.D, width);
-  const unsigned blocks = static_cast<unsigned>(problem.B * problem.S * problem.M);
+  const bool often = problem.Q * problem.L * problem.P >= 8 * problem.S;  // each sample is read from four pixels
+  const int threads = often ? kThreads : 32, pixels = kThreads / threads;
+  const unsigned blocks = static_cast<unsigned>((problem.B * problem.S * problem.M + pixels - 1) / pixels);
 #define RACDINO_LAUNCH(element, name, V, T)                                                                         \
   if (type == Type::name && width == V && lanes == T) {                                                             \
     ms_deform_attn_backward_sorted_##name##_v##V##_t##T<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>( \
-        problem, order, first);                                                                                     \
+        problem, order, first, threads);                                                                            \
   }
   RACDINO_VARIANTS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH
