@@ -1,5 +1,7 @@
 """Image backbones in plain torch: DINOv2 and DINOv2 with ViT-Adapter. Read `dinov2`, then `dino_adapter`."""
 
+from __future__ import annotations
+
 from racdino.backbones.dino_adapter import DinoAdapter
 from racdino.backbones.dinov2 import (
     DinoVisionTransformer,

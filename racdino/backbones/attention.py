@@ -31,12 +31,13 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         RuntimeError: the chosen back end cannot run these tensors; the message says why.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
-    capability = torch.cuda.get_device_capability(query.device) if query.device.type == "cuda" else None
-    reason = refusal(_backend, query.device.type, capability, query.dtype, query.shape[-1])
-    if reason is not None:
-        raise RuntimeError(
-            f"the attention back end {_backend!r} {reason}; choose another with {ENVIRONMENT_VARIABLE}=sdpa"
-        )
+    if _backend in _LIBRARIES:
+        capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else None
+        reason = refusal(_backend, query.device.type, capability, query.dtype, query.shape[-1])
+        if reason is not None:
+            raise RuntimeError(
+                f"the attention back end {_backend!r} {reason}; choose another with {ENVIRONMENT_VARIABLE}=sdpa"
+            )
     return _BACKENDS[_backend](query, key, value)
 
 

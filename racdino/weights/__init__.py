@@ -4,6 +4,8 @@ Standard library: `catalogue` (names, URLs, hashes), `search` (the folders), `fe
 With torch: `checkpoint` (reads a file without executing it), `loading` (brings it into a model).
 """
 
+from __future__ import annotations
+
 from racdino.weights.catalogue import CATALOGUE, Architecture, Published, published, published_for
 from racdino.weights.search import WeightsNotFoundError, existing_file, find, find_or_none, search_folders, user_folder
 

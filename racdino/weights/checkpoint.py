@@ -88,7 +88,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
             return _Reader(archive, content).read()
     except CheckpointError as error:
         raise CheckpointError(f"{path} {error}") from error.__cause__
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError) as error:
+    except (zipfile.BadZipFile, struct.error, EOFError, NotImplementedError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or incomplete ({error}); fetch or copy it again") from error
 
 

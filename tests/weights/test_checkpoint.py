@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -256,6 +257,18 @@ def test_a_flipped_bit_in_a_tensor_is_noticed(tmp_path):
     path.write_bytes(whole)
     with pytest.raises(CheckpointError, match=r"is damaged or incomplete in record .*data/0"):
         read_checkpoint(path)
+
+
+def test_random_changes_of_the_archive_never_do_more_than_raise(tmp_path):
+    whole = archive(tmp_path / "good.pth", {"a": tensor()}, {"0": bytes(16)}).read_bytes()
+    chance = random.Random(0)
+    for _ in range(600):
+        changed = bytearray(whole)
+        for _ in range(chance.randint(1, 3)):
+            changed[chance.randrange(4, len(changed))] = chance.randrange(256)
+        (tmp_path / "fuzz.pth").write_bytes(changed)
+        with contextlib.suppress(CheckpointError):
+            assert torch.equal(read_checkpoint(tmp_path / "fuzz.pth")["a"], torch.zeros(2, 2))
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # pickletools reading nonsense
