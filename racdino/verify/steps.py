@@ -35,7 +35,7 @@ STEPS = (
         "✅ 3/5",
     ),
     Step("setup", 'python check_dinov2_setup.py && echo "✅ 4/5"', "✅ 4/5"),
-    Step("config against the baseline", 'python tools/verify_dinov2_config.py && echo "✅ 5/5"', "✅ 5/5"),
+    Step("config comparison", 'python tools/verify_dinov2_config.py && echo "✅ 5/5"', "✅ 5/5"),
 )
 
 
