@@ -22,6 +22,7 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.errors import BaseError
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # pip runs this file from another folder
@@ -47,7 +48,7 @@ COMPILE_FLAGS = {
 }
 
 
-def first_lines(*command: str) -> str:
+def output_of(*command: str) -> str:
     """What a tool prints about itself, or the sentence that says it is missing."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -61,7 +62,7 @@ def nvcc_version() -> tuple[str, str] | None:
     nvcc = Path(CUDA_HOME or "") / "bin" / "nvcc"
     if CUDA_HOME is None or not nvcc.is_file():
         return None
-    found = re.search(r"release (\d+\.\d+)", first_lines(str(nvcc), "--version"))
+    found = re.search(r"release (\d+\.\d+)", output_of(str(nvcc), "--version"))
     return (str(nvcc), found.group(1)) if found else None
 
 
@@ -79,8 +80,23 @@ def architectures() -> str:
     nvcc = nvcc_version()
     if "TORCH_CUDA_ARCH_LIST" in os.environ or nvcc is None:
         return os.environ.get("TORCH_CUDA_ARCH_LIST", "")
-    known = first_lines(nvcc[0], "--list-gpu-arch")
+    known = output_of(nvcc[0], "--list-gpu-arch")
     return ";".join(arch for arch in ARCHITECTURES if f"compute_{arch[0]}{arch[2]}" in known)
+
+
+def facts(cuda: bool) -> dict[str, object]:
+    """Everything that shapes the binary; its digest is the key of the cache."""
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    return {
+        "sources": extension_cache.sources_digest(SOURCES),
+        "flags": COMPILE_FLAGS,
+        "environment": {name: os.environ.get(name, "") for name in ("CFLAGS", "CXXFLAGS", "LDFLAGS")},
+        "torch": torch.__version__,
+        "python": sysconfig.get_config_var("SOABI"),
+        "compiler": output_of(*compiler, "--version").splitlines()[0],
+        "nvcc": nvcc_version() if cuda else None,
+        "architectures": architectures() if cuda else "",
+    }
 
 
 class CachedBuildExtension(BuildExtension):
@@ -89,36 +105,28 @@ class CachedBuildExtension(BuildExtension):
     def run(self) -> None:
         (extension,) = self.extensions
         cuda = any(source.endswith(".cu") for source in extension.sources)
-        compiler = os.environ.get("CXX", "c++")
-        facts = {
-            "sources": extension_cache.sources_digest(SOURCES),
-            "flags": {
-                **COMPILE_FLAGS,
-                "environment": [os.environ.get(name, "") for name in ("CFLAGS", "CXXFLAGS", "LDFLAGS")],
-            },
-            "torch": torch.__version__,
-            "python": sysconfig.get_config_var("SOABI"),
-            "compiler": first_lines(*shlex.split(compiler), "--version").splitlines()[0],
-            "cuda": nvcc_version() if cuda else None,
-            "architectures": architectures() if cuda else "",
-        }
-        key = extension_cache.key_of(facts)
+        shaped_by = facts(cuda)
+        key = extension_cache.key_of(shaped_by)
         in_place, self.inplace = self.inplace, False
         built = Path(self.get_ext_fullpath(extension.name))
         target = ROOT / "racdino" / built.name if in_place else built
         if not extension_cache.fetch(key, target):
-            self.announce(
-                f"racdino._C: compiling {'with CUDA for ' + facts['architectures'] if cuda else 'for the CPU'}", 2
-            )
-            if cuda:
-                os.environ["TORCH_CUDA_ARCH_LIST"] = str(facts["architectures"])
+            self.compile(cuda)
             try:
-                super().run()
-            except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-                sys.exit(f"setup.py: racdino._C did not compile, the compiler's own words are above ({error}).")
-            extension_cache.store(key, facts, built)
-            extension_cache.fetch(key, target)
+                extension_cache.store(key, shaped_by, built)
+            except OSError as error:
+                print(f"setup.py: racdino._C is built, but could not be kept for the next build ({error}).")
+            extension_cache.place(built, target)
         self.inplace = in_place
+
+    def compile(self, cuda: bool) -> None:
+        if cuda:
+            os.environ["TORCH_CUDA_ARCH_LIST"] = architectures()
+        print(f"setup.py: compiling racdino._C for the CPU{' and CUDA ' + architectures() if cuda else ''}", flush=True)
+        try:
+            super().run()
+        except (RuntimeError, OSError, BaseError) as error:
+            sys.exit(f"setup.py: racdino._C did not compile; the compiler's own words are above ({error}).")
 
 
 def extension() -> CppExtension:

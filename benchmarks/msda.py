@@ -1,11 +1,12 @@
 """Time and memory of multi-scale deformable attention beside its peers, measured in the same run.
 
-    python benchmarks/msda.py            on a CPU: against mmcv's multi_scale_deformable_attn_pytorch, 2 threads, float32
-    python benchmarks/msda.py --cuda     on a GPU: against the original's mapping (one thread per channel) and grid_sample
+    python benchmarks/msda.py           on a CPU: beside mmcv's multi_scale_deformable_attn_pytorch, 2 threads, float32
+    python benchmarks/msda.py --cuda    on a GPU: beside the original's mapping (one thread per channel) and grid_sample
 
-CPU times are medians over interleaved calls, forward without a graph and forward with backward through autograd. Memory is
-what one forward and backward adds to the peak resident size of a fresh process that already holds the inputs (Linux's
-VmHWM, reset just before). GPU times: a CUDA graph of calls, replayed in turn with those of the peers, 25 rounds, median.
+CPU times are medians over interleaved calls, forward without a graph and forward with backward through autograd.
+Memory is what one forward and backward adds to the peak resident size of a fresh process that already holds the inputs
+(Linux's VmHWM, reset just before). GPU times: a CUDA graph of calls, replayed in turn with those of the peers, 25 rounds,
+median.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ CASES = {
 
 
 def make_inputs(case: Case, device: str, spread: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-    """The op's five inputs. ``near``: samples 2 pixels (standard deviation) around each query's own place; ``far``: uniform."""
+    """The op's five inputs. ``near``: samples N(0, 2 pixels) around each query's own place; ``far``: uniform."""
     generator = torch.Generator().manual_seed(0)
     shapes = torch.tensor(case.levels)
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
@@ -92,12 +93,6 @@ def with_gradients(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) 
 # ---- CPU ----
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def peak_bytes(key: str, function: str) -> int:
     """What one forward and backward adds to the peak resident size, in a process of its own."""
     command = [sys.executable, __file__, "--peak-of", key, function]
@@ -122,30 +117,40 @@ def print_peak(key: str, function: str) -> None:
 FUNCTIONS = {"ours": ours, "mmcv": mmcv_peer}
 
 
+def median_times(inputs: tuple[Tensor, ...], gradients: bool, rounds: int) -> dict[str, float]:
+    """Median milliseconds of each function, called in turn."""
+    times: dict[str, list[float]] = {name: [] for name in FUNCTIONS}
+    for _ in range(rounds + 1):
+        for name, function in FUNCTIONS.items():
+            start = time.perf_counter()
+            if gradients:
+                with_gradients(function, inputs)
+            else:
+                with torch.no_grad():
+                    function(*inputs)
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(measured[1:]) for name, measured in times.items()}
+
+
 def cpu_table(rounds: int) -> None:
     torch.set_num_threads(2)
-    print(f"CPU, float32, {torch.get_num_threads()} threads, torch {torch.__version__}; ms (median of {rounds}), MB")
-    print(
-        f"{'case':36} {'spread':6} {'forward':>22} {'x':>6} {'forward+backward':>22} {'x':>6} {'peak memory':>18} {'x':>6}"
+    print(f"CPU, float32, 2 threads, torch {torch.__version__}: ours vs mmcv, median of {rounds} calls")
+    heads = (
+        f"{'forward, ms':>22} {'x':>6}",
+        f"{'forward+backward, ms':>22} {'x':>6}",
+        f"{'peak memory, MB':>18} {'x':>6}",
     )
+    print(f"{'case':36} {'spread':6}", *heads)
     for key, case in CASES.items():
-        ours_mb, peer_mb = (peak_bytes(key, name) / 1e6 for name in ("ours", "mmcv"))
+        memory = [peak_bytes(key, name) / 1e6 for name in FUNCTIONS]
         for spread in ("near", "far"):
             inputs = make_inputs(case, "cpu", spread)
-            with torch.no_grad():
-                torch.testing.assert_close(ours(*inputs), mmcv_peer(*inputs), rtol=1e-3, atol=1e-4)
-            columns = []
-            for gradients in (False, True):
-                times: dict[str, list[float]] = {"ours": [], "mmcv": []}
-                for _ in range(rounds + 1):
-                    for name, function in FUNCTIONS.items():
-                        with torch.set_grad_enabled(gradients):
-                            call = (lambda f: with_gradients(f, inputs)) if gradients else (lambda f: f(*inputs))
-                            times[name].append(1e3 * seconds(lambda: call(function)))  # noqa: B023
-                mine, peer = (statistics.median(times[name][1:]) for name in ("ours", "mmcv"))
-                columns.append(f"{mine:9.1f} vs {peer:9.1f} {peer / mine:6.1f}")
-            memory = f"{ours_mb:7.0f} vs {peer_mb:7.0f} {peer_mb / ours_mb:6.1f}" if spread == "near" else ""
-            print(f"{case.title:36} {spread:6} {columns[0]} {columns[1]} {memory}", flush=True)
+            torch.testing.assert_close(ours(*inputs), mmcv_peer(*inputs), rtol=1e-3, atol=1e-4)
+            pairs = [median_times(inputs, gradients, rounds).values() for gradients in (False, True)]
+            columns = [f"{mine:9.1f} vs {peer:9.1f} {peer / mine:6.1f}" for mine, peer in pairs]
+            if spread == "near":
+                columns.append(f"{memory[0]:7.0f} vs {memory[1]:7.0f} {memory[1] / memory[0]:6.1f}")
+            print(f"{case.title:36} {spread:6}", *columns, flush=True)
 
 
 # ---- CUDA ----
@@ -227,7 +232,7 @@ def original_mapping() -> Callable[..., Callable[[], None]]:
             gradients = [torch.zeros_like(tensor) for tensor in (wide, locations, weights)]
             names = ("grad_value", "grad_locations", "grad_weights")
             problem = Problem(arguments, grad_output=grad_output.float(), **dict(zip(names, gradients, strict=True)))
-            module.launch("backward_one_thread_per_channel", rows, D, 3 * D * 4, problem)
+            module.launch("backward_one_thread_per_channel", rows, D, 0, problem)
             if cast:
                 gradients[0].to(value.dtype)
 
@@ -239,7 +244,7 @@ def original_mapping() -> Callable[..., Callable[[], None]]:
 def cuda_calls(
     inputs: tuple[Tensor, ...], case: Case, prepare: Callable, backward: bool
 ) -> Iterable[tuple[str, Callable]]:
-    value, shapes, starts, locations, weights = inputs
+    value, _, _, locations, weights = inputs
     B, _, M, D = value.shape
     grad_output = torch.randn(B, locations.shape[1], M * D, device="cuda").to(value.dtype)
     op, op_backward = torch.ops.racdino.ms_deform_attn_forward, torch.ops.racdino.ms_deform_attn_backward
@@ -273,9 +278,7 @@ def cuda_calls(
 def cuda_table() -> None:
     prepare = original_mapping()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; us per call (median of 25 rounds), D 32, P 4")
-    print(
-        "16-bit values keep float32 locations; one thread per channel then pays the casts to float32, as ViT-Adapter does"
-    )
+    print("16-bit values keep float32 locations; one thread per channel pays casts to float32, as under ViT-Adapter")
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for case in CASES.values():
             for spread in ("near", "far"):

@@ -65,35 +65,37 @@ def matches_record(library: Path) -> bool:
     return read_record(library)["sha256"] == sha256(library)
 
 
-def fetch(key: str, library: Path) -> bool:
-    """Put the cached build of ``key`` and its record at ``library``; False when there is none (or a damaged one).
+def place(library: Path, target: Path) -> None:
+    """Copy a recorded shared object and its record; each file arrives whole, the record last.
 
-    A library that is already that build is left alone, so that nothing mapped by a running process is replaced.
+    A target that is already that build is left alone, so that nothing mapped by a running process is replaced.
     """
-    cached = cache_folder() / key / library.name
+    if not (target.is_file() and sha256(target) == read_record(library)["sha256"]):
+        _write(target, library.read_bytes(), mode=library.stat().st_mode)
+    _write(record_path(target), record_path(library).read_bytes())
+
+
+def fetch(key: str, target: Path) -> bool:
+    """Put the cached build of ``key`` and its record at ``target``; False when there is none (or a damaged one)."""
+    cached = cache_folder() / key / target.name
     if not (cached.is_file() and record_path(cached).is_file() and matches_record(cached)):
         return False
-    if not (library.is_file() and sha256(library) == read_record(cached)["sha256"]):
-        _copy(cached, library)
-    _copy(record_path(cached), record_path(library))
+    place(cached, target)
     return True
 
 
 def store(key: str, facts: Mapping[str, object], library: Path) -> None:
-    """Record the build that just made ``library`` beside it, and put both in the cache.
+    """Record the build that just made ``library`` beside it, then put both in the cache.
 
-    Each file arrives whole (`os.replace`), the record last: an entry without one does not count. Two builds at once
-    store two equivalent entries, and `fetch` refuses a library that another build's record does not describe.
+    Two builds at once store two equivalent entries, and `fetch` refuses a library that the record beside it does not
+    describe.
+
+    Raises:
+        OSError: the record, or (after it) the cache entry, could not be written.
     """
     record = {"key": key, "sha256": sha256(library), "facts": dict(facts)}
     _write(record_path(library), (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
-    entry = cache_folder() / key
-    _copy(library, entry / library.name)
-    _copy(record_path(library), entry / RECORD_NAME)
-
-
-def _copy(source: Path, target: Path) -> None:
-    _write(target, source.read_bytes(), mode=source.stat().st_mode)
+    place(library, cache_folder() / key / library.name)
 
 
 def _write(target: Path, content: bytes, mode: int = 0o644) -> None:

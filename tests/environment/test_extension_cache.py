@@ -25,8 +25,12 @@ def built(folder: Path, content: bytes) -> Path:
     return library
 
 
+def store(key: str, library: Path, **facts: str) -> None:
+    extension_cache.store(key, facts, library)
+
+
 def test_what_was_stored_comes_back_with_its_record(tmp_path):
-    extension_cache.store("key", {"torch": "2.0.0"}, built(tmp_path / "build", b"binary"))
+    store("key", built(tmp_path / "build", b"binary"), torch="2.0.0")
     target = tmp_path / "checkout" / NAME
     assert extension_cache.fetch("key", target)
     assert target.read_bytes() == b"binary"
@@ -35,33 +39,33 @@ def test_what_was_stored_comes_back_with_its_record(tmp_path):
 
 
 def test_another_key_finds_nothing(tmp_path):
-    extension_cache.store("key", {}, built(tmp_path / "build", b"binary"))
+    store("key", built(tmp_path / "build", b"binary"))
     assert not extension_cache.fetch("other", tmp_path / NAME)
     assert not (tmp_path / NAME).exists()
 
 
 def test_a_damaged_entry_is_not_used(tmp_path):
-    extension_cache.store("key", {}, built(tmp_path / "build", b"binary"))
+    store("key", built(tmp_path / "build", b"binary"))
     (extension_cache.cache_folder() / "key" / NAME).write_bytes(b"bin")
     assert not extension_cache.fetch("key", tmp_path / NAME)
 
 
 def test_an_entry_without_its_record_is_not_used(tmp_path):
-    extension_cache.store("key", {}, built(tmp_path / "build", b"binary"))
+    store("key", built(tmp_path / "build", b"binary"))
     (extension_cache.cache_folder() / "key" / extension_cache.RECORD_NAME).unlink()
     assert not extension_cache.fetch("key", tmp_path / NAME)
 
 
 def test_a_changed_library_no_longer_matches(tmp_path):
     library = built(tmp_path / "build", b"binary")
-    extension_cache.store("key", {}, library)
+    store("key", library)
     assert extension_cache.matches_record(library)
     library.write_bytes(b"tampered")
     assert not extension_cache.matches_record(library)
 
 
 def test_an_up_to_date_library_is_left_alone(tmp_path):
-    extension_cache.store("key", {}, built(tmp_path / "build", b"binary"))
+    store("key", built(tmp_path / "build", b"binary"))
     target = tmp_path / "checkout" / NAME
     extension_cache.fetch("key", target)
     inode = target.stat().st_ino
@@ -73,14 +77,14 @@ def test_two_builds_at_once_leave_a_whole_entry(tmp_path):
     contents = [bytes([number]) * 300_000 for number in range(8)]
     libraries = [built(tmp_path / f"build{number}", content) for number, content in enumerate(contents)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda library: extension_cache.store("key", {}, library), libraries))
+        list(pool.map(lambda library: store("key", library), libraries))
     entry = extension_cache.cache_folder() / "key"
     assert (entry / NAME).read_bytes() in contents
     assert sorted(path.name for path in entry.iterdir()) == [NAME, extension_cache.RECORD_NAME]
     json.loads((entry / extension_cache.RECORD_NAME).read_text())
     # Mixed halves of two builds are possible, handing them out is not: the next build repairs the entry.
     if not extension_cache.fetch("key", tmp_path / NAME):
-        extension_cache.store("key", {}, libraries[0])
+        store("key", libraries[0])
         assert extension_cache.fetch("key", tmp_path / NAME)
 
 
