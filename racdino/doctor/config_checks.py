@@ -64,7 +64,7 @@ def load(code: str, path: Path) -> tuple[Finding, dict[str, Any] | None]:
     try:
         return Finding(code, Severity.OK, f"{path.name} loads"), read_config(path)
     except ConfigError as error:
-        return Finding(code, Severity.ERROR, str(error), "python tools/verify_dinov2_config.py CONFIG"), None
+        return Finding(code, Severity.ERROR, str(error), "correct that file, or name another"), None
 
 
 def adapter_section(config: Mapping[str, Any]) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
@@ -100,3 +101,14 @@ def test_bad_arguments_are_one_sentence_before_anything_runs(tmp_path, monkeypat
     assert sentence in captured.err
     assert captured.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_an_op_that_is_not_built_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(
+        sys.modules, "racdino.verify.job", None
+    )  # importing it raises ImportError, as a missing op does
+    assert main(["--output", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("verify: import of racdino.verify.job")
+    assert captured.err.count("\n") == 1
