@@ -8,11 +8,13 @@ the binary. It holds the shared object and ``_C.json``, the record; the same rec
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 RECORD_NAME = "_C.json"
@@ -58,6 +60,19 @@ def read_record(library: Path) -> dict[str, object]:
     """
     record: dict[str, object] = json.loads(record_path(library).read_text())
     return record
+
+
+@contextmanager
+def only_builder(key: str) -> Iterator[None]:
+    """Hold the lock of ``key``, so that of two builds at once the second finds what the first stored.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+    """
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def matches_record(library: Path) -> bool:

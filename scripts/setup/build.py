@@ -49,7 +49,6 @@ class Builder:
         if why_environment_is_stale(self.plan, self.fresh) is not None:
             self._packages()
             wheels = self._wheels()
-            self._compile(self.python)
             self._install_checkout(self.python)
             self._finish(self.fresh, {name: wheel.sha256 for name, wheel in wheels.items()})
         swap(self.fresh, self.plan.prefix)
@@ -135,15 +134,17 @@ class Builder:
         return {"FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": targets, **compiler}
 
     def _compile(self, python: Path) -> None:
-        """racdino._C, in the checkout; its own cache makes this short the second time."""
+        """racdino._C alone, for an environment that has the checkout installed."""
         switches = self._cuda_switches()
         self.tools.run([python, "setup.py", "build_ext", "--inplace"], "racdino._C: compiling", _EXTENSION, switches)
 
     def _install_checkout(self, python: Path) -> None:
-        """Editable: what is edited in the checkout is what runs."""
-        options = ["--no-deps", "--no-build-isolation", "--no-index", "--reinstall-package", "racdino", "--editable"]
-        label = "racdino: installing the checkout"
-        self.tools.uv_pip("install", python, [*options, self.plan.root], label, _PURE_PYTHON, self._cuda_switches())
+        """Editable: what is edited in the checkout is what runs. Compiles racdino._C where its cache has none."""
+        # -v: uv passes on what the compiler says, and with it ninja's count.
+        options = ["-v", "--no-deps", "--no-build-isolation", "--no-index", "--reinstall-package", "racdino"]
+        label = "racdino: compiling and installing the checkout"
+        arguments = [*options, "--editable", self.plan.root]
+        self.tools.uv_pip("install", python, arguments, label, _EXTENSION, self._cuda_switches())
 
     def _finish(self, prefix: Path, wheels: dict[str, str]) -> None:
         """Prove every file, then say that the environment is finished."""

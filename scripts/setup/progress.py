@@ -17,7 +17,7 @@ from typing import TextIO
 
 from scripts.setup.errors import SetupError, explain
 
-_STEP = re.compile(r"^\s*\[(\d+)/(\d+)\] ")
+_STEP = re.compile(r"^\s*(?:DEBUG )?\[(\d+)/(\d+)\] ")
 _TAIL = 15
 _PLAIN_INTERVAL = 60.0
 _PR_SET_PDEATHSIG = 1

@@ -90,11 +90,7 @@ class FakeTools:
         elif words[2:4] == ["pip", "wheel"]:
             self._compile(Path(words[-1]), Path(words[words.index("-w") + 1]), dying)
         elif "build_ext" in words:
-            library = self.plan.extension_file()
-            library.write_text("elf" if not dying else "e")
-            if not dying:
-                extension_cache.store("key", {}, library)
-                extension_cache.fetch("key", library)
+            self._extension(dying)
         else:
             raise AssertionError(words)
         if dying:
@@ -105,6 +101,7 @@ class FakeTools:
         self.labels.append(label)
         prefix = python.parents[1]
         if "racdino" in label:
+            self._extension(dying)
             packages = {"racdino": "0.1"}
         elif verb == "sync":
             packages = {"setuptools": "69.5.1", "torch": "2.0.0", "ruff": "0.1"}
@@ -121,6 +118,13 @@ class FakeTools:
         if not dying:
             (prefix / "bin" / "python").symlink_to(os.path.realpath("/bin/sh"))
             (prefix / "pyvenv.cfg").write_text("relocatable = true\n")
+
+    def _extension(self, dying: bool) -> None:
+        library = self.plan.extension_file()
+        library.write_text("e" if dying else "elf")
+        if not dying:
+            extension_cache.store("key", {}, library)
+            extension_cache.fetch("key", library)
 
     def _compile(self, source: Path, output: Path, dying: bool) -> None:
         objects = source / "build" / "temp.linux"

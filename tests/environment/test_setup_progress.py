@@ -44,7 +44,9 @@ def test_ninjas_count_corrects_the_expectation():
     assert progress.state(30) == "30 s elapsed of about 10:00"
     progress.line("  [10/40] c++ -MMD")
     assert progress.state(30) == "10 of 40, 30 s elapsed of about 2:00"
-    assert progress.state(0.0) == "10 of 40, 0 s elapsed of about 0 s"
+    progress.line("DEBUG [20/40] c++ -MMD")
+    assert progress.state(30) == "20 of 40, 30 s elapsed of about 1:00"
+    assert progress.state(0.0) == "20 of 40, 0 s elapsed of about 0 s"
 
 
 def test_off_a_terminal_a_short_step_is_one_line():

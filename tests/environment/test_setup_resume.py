@@ -20,8 +20,7 @@ STEPS = [
     "mmcv-full 1.6.0: fetching its source",
     "mmcv-full 1.6.0: compiling",
     "mmcv-full: installing",
-    "racdino._C: compiling",
-    "racdino: installing the checkout",
+    "racdino: compiling and installing the checkout",
 ]
 
 UPDATE = [step for step in STEPS if not step.startswith("mmcv-full 1.6.0")]  # the wheel is cached by then
