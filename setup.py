@@ -110,13 +110,18 @@ class CachedBuildExtension(BuildExtension):
         in_place, self.inplace = self.inplace, False
         built = Path(self.get_ext_fullpath(extension.name))
         target = ROOT / "racdino" / built.name if in_place else built
-        if not extension_cache.fetch(key, target):
-            self.compile(cuda)
-            try:
-                extension_cache.store(key, shaped_by, built)
-            except OSError as error:
-                print(f"setup.py: racdino._C is built, but could not be kept for the next build ({error}).")
-            extension_cache.place(built, target)
+        try:
+            with extension_cache.only_builder(key):
+                if not extension_cache.fetch(key, target):
+                    self.compile(cuda)
+                    extension_cache.store(key, shaped_by, built)
+                    extension_cache.place(built, target)
+        except OSError as error:
+            folder = extension_cache.cache_folder()
+            sys.exit(
+                f"setup.py: cannot write {error.filename}: {error.strerror}. Builds are kept in {folder}: make room "
+                "there, or set XDG_CACHE_HOME to a folder that can be written."
+            )
         self.inplace = in_place
 
     def compile(self, cuda: bool) -> None:

@@ -5,8 +5,8 @@
 
 CPU times are medians over interleaved calls, forward without a graph and forward with backward through autograd.
 Memory is what one forward and backward adds to the peak resident size of a fresh process that already holds the inputs
-(Linux's VmHWM, reset just before). GPU times: a CUDA graph of calls, replayed in turn with those of the peers, 25 rounds,
-median.
+(Linux's VmHWM, reset just before). GPU times: a CUDA graph of 10 calls replayed in turn with those of the peers, median
+of 25 rounds.
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ def cuda_table() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuda", action="store_true", help="the GPU table (needs nvcc for the comparison kernels)")
-    parser.add_argument("--rounds", type=int, default=7, help="timed CPU calls of each function (default 7)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed CPU calls of each function (default 5)")
     parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
