@@ -143,8 +143,8 @@ class Builder:
         # -v: uv passes on what the compiler says, and with it ninja's count.
         options = ["-v", "--no-deps", "--no-build-isolation", "--no-index", "--reinstall-package", "racdino"]
         label = "racdino: compiling and installing the checkout"
-        arguments = [*options, "--editable", self.plan.root]
-        self.tools.uv_pip("install", python, arguments, label, _EXTENSION, self._cuda_switches())
+        options += ["--editable", str(self.plan.root)]
+        self.tools.uv_pip("install", python, options, label, _EXTENSION, self._cuda_switches())
 
     def _finish(self, prefix: Path, wheels: dict[str, str]) -> None:
         """Prove every file, then say that the environment is finished."""
