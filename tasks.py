@@ -53,9 +53,18 @@ def verify(c: Context, frame: str = "", output: str = "") -> None:
     _in_environment(c, "-m", "racdino.verify", *options)
 
 
-@task(help={"quick": "leave out what takes more than about ten seconds", "select": "pytest -k expression"})
-def test(c: Context, quick: bool = False, select: str = "") -> None:
+@task(
+    help={
+        "quick": "leave out what takes more than about ten seconds",
+        "select": "pytest -k expression",
+        "newest": "ops, backbones and weights on the newest torch instead, in an environment of its own (5 GB)",
+    }
+)
+def test(c: Context, quick: bool = False, select: str = "", newest: bool = False) -> None:
     """Run the tests; what needs a GPU or a container is skipped with its reason where there is none."""
+    if newest:
+        _in_environment(c, "scripts/newest.py")
+        return
     options = [*(["-m", "not slow"] if quick else []), *(["-k", select] if select else [])]
     _in_environment(c, "-m", "pytest", *options)
 
