@@ -1,6 +1,7 @@
-// The mapping of the original Deformable-DETR kernels, written anew for comparison only: one thread per output channel, so
-// that all D threads of a (query, head) load and compute the same coordinates, one float at a time, in 32-bit arithmetic;
-// backward with one block of D threads per (query, head), three products per channel and sample, summed by thread 0.
+// The mapping of the original Deformable-DETR kernels, written anew for comparison only: one thread per output channel,
+// so that all D threads of a (query, head) load and compute the same coordinates, one float at a time, in 32-bit
+// arithmetic; backward with one block of D threads per (query, head), three products per channel and sample, summed by
+// thread 0.
 #include "../racdino/csrc/cuda/launch.h"
 
 using racdino::cuda::Problem;
@@ -51,7 +52,8 @@ extern "C" __global__ void forward_one_thread_per_channel(const Problem p) {
       const float x = location[0] * W - 0.5f, y = location[1] * H - 0.5f;
       if (y > -1 && x > -1 && y < H && x < W) {
         const Corners c = corners_at(value, H, W, stride, m * D + d, y, x);
-        sum += *weight * (c.weight[0] * c.value[0] + c.weight[1] * c.value[1] + c.weight[2] * c.value[2] + c.weight[3] * c.value[3]);
+        sum += *weight * (c.weight[0] * c.value[0] + c.weight[1] * c.value[1] + c.weight[2] * c.value[2] +
+                          c.weight[3] * c.value[3]);
       }
       location += 2;
       weight += 1;
@@ -85,7 +87,8 @@ extern "C" __global__ void backward_one_thread_per_channel(const Problem p) {
           if (c.place[i] >= 0) atomicAdd(grad_value + c.place[i], a * c.weight[i] * g);
         }
         const float hx = 1 - c.lx, hy = 1 - c.ly;
-        by_weight = g * (c.weight[0] * c.value[0] + c.weight[1] * c.value[1] + c.weight[2] * c.value[2] + c.weight[3] * c.value[3]);
+        by_weight = g * (c.weight[0] * c.value[0] + c.weight[1] * c.value[1] + c.weight[2] * c.value[2] +
+                         c.weight[3] * c.value[3]);
         by_x = W * a * g * (hy * (c.value[1] - c.value[0]) + c.ly * (c.value[3] - c.value[2]));
         by_y = H * a * g * (hx * (c.value[2] - c.value[0]) + c.lx * (c.value[3] - c.value[1]));
       }

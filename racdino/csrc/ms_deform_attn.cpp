@@ -1,5 +1,6 @@
-// Multi-scale deformable attention (Zhu et al. 2021, arXiv:2010.04159, eq. 3): schema, argument checks, dispatcher calls.
-// Kernels register themselves in the folder of their dispatch key: cpu/ cuda/ autograd/ autocast/; Meta in ops/_register.py.
+// Multi-scale deformable attention (Zhu et al. 2021, arXiv:2010.04159, eq. 3): schema, argument checks, dispatcher
+// calls. Kernels register themselves in the folder of their dispatch key: cpu/ cuda/ autograd/ autocast/; Meta in
+// ops/_register.py.
 #include "ms_deform_attn.h"
 
 #include <Python.h>
@@ -11,7 +12,8 @@
 
 // Importing racdino._C runs the static registrations below; the module itself is empty.
 PyMODINIT_FUNC PyInit__C() {
-  static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
+  static PyModuleDef definition = {
+      PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
   return PyModule_Create(&definition);
 }
 
@@ -88,8 +90,9 @@ void check_shape(const char* name, const at::Tensor& tensor, std::initializer_li
     if (dim.size >= 0 && std::to_string(dim.size) != dim.letter) expected += "=" + std::to_string(dim.size);
   }
   TORCH_CHECK(
-      false, "ms_deform_attn: " + std::string(name) + " has shape " + shape_name(tensor.sizes()) + ", expected (" +
-          expected + ").");
+      false,
+      "ms_deform_attn: " + std::string(name) + " has shape " + shape_name(tensor.sizes()) + ", expected (" + expected +
+          ").");
 }
 
 void check_device(const char* name, const at::Tensor& tensor, const at::Tensor& value) {
@@ -138,8 +141,7 @@ Sizes check_inputs(
   check_shape("spatial_shapes", spatial_shapes, {{"L", -1}, {"2", 2}});
   const int64_t B = value.size(0), S = value.size(1), M = value.size(2), D = value.size(3), L = spatial_shapes.size(0);
   check_shape("level_start_index", level_start_index, {{"L", L}});
-  check_shape(
-      "sampling_locations", sampling_locations, {{"B", B}, {"Q", -1}, {"M", M}, {"L", L}, {"P", -1}, {"2", 2}});
+  check_shape("sampling_locations", sampling_locations, {{"B", B}, {"Q", -1}, {"M", M}, {"L", L}, {"P", -1}, {"2", 2}});
   const int64_t Q = sampling_locations.size(1), P = sampling_locations.size(4);
   check_shape("attention_weights", attention_weights, {{"B", B}, {"Q", Q}, {"M", M}, {"L", L}, {"P", P}});
   check_index("spatial_shapes", spatial_shapes, value);

@@ -1,5 +1,6 @@
 // Autocast keys: values keep the 16 bits their projection gave them, locations and weights are raised to float32.
-// A float16 location is off by up to 0.06 pixels on a level 256 wide, a bfloat16 one by half a pixel: never cast them down.
+// A float16 location is off by up to 0.06 pixels on a level 256 wide, a bfloat16 one by half a pixel: never cast them
+// down.
 #include "../ms_deform_attn.h"
 
 #include <ATen/autocast_mode.h>
@@ -30,11 +31,9 @@ at::Tensor forward_autocast(
 }  // namespace racdino
 
 TORCH_LIBRARY_IMPL(racdino, AutocastCPU, m) {
-  m.impl(
-      "ms_deform_attn_forward", racdino::forward_autocast<c10::DispatchKey::AutocastCPU, c10::DeviceType::CPU>);
+  m.impl("ms_deform_attn_forward", racdino::forward_autocast<c10::DispatchKey::AutocastCPU, c10::DeviceType::CPU>);
 }
 
 TORCH_LIBRARY_IMPL(racdino, AutocastCUDA, m) {
-  m.impl(
-      "ms_deform_attn_forward", racdino::forward_autocast<c10::DispatchKey::AutocastCUDA, c10::DeviceType::CUDA>);
+  m.impl("ms_deform_attn_forward", racdino::forward_autocast<c10::DispatchKey::AutocastCUDA, c10::DeviceType::CUDA>);
 }

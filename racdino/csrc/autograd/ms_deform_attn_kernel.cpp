@@ -89,8 +89,7 @@ at::Tensor forward_autograd(
     const at::Tensor& sampling_locations,
     const at::Tensor& attention_weights,
     int64_t im2col_step) {
-  return Forward::apply(
-      value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
+  return Forward::apply(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
 }
 
 Gradients backward_autograd(

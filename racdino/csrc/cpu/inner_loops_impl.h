@@ -1,5 +1,6 @@
 // Included once per instruction set, with RACDINO_ISA (a name) and RACDINO_VECTOR_BYTES defined. Coordinates follow
-// grid_sample with align_corners=False and zero padding: x = loc_x * W - 0.5, a sample counts when -1 < x < W and -1 < y < H.
+// grid_sample with align_corners=False and zero padding: x = loc_x * W - 0.5, a sample counts when -1 < x < W and -1 <
+// y < H.
 #include "inner_loops.h"
 
 #include <type_traits>
@@ -96,20 +97,20 @@ inline void make_plan(
 
 // Expand call(V, N, d), N vectors of type V from channel d on, until [d0, d1) is covered: blocks of full vectors first,
 // then ever shorter vectors, at last single channels.
-#define RACDINO_FOR_CHANNELS(T, d0, d1, call)                                        \
-  do {                                                                               \
-    using V = typename VectorOf<T, RACDINO_VECTOR_BYTES>::Type;                      \
-    using V32 = typename VectorOf<T, (RACDINO_VECTOR_BYTES > 32 ? 32 : 16)>::Type;   \
-    using V16 = typename VectorOf<T, 16>::Type;                                      \
-    constexpr int64_t lanes = sizeof(V) / sizeof(T);                                 \
-    constexpr int64_t lanes32 = sizeof(V32) / sizeof(T), lanes16 = 16 / sizeof(T);   \
-    int64_t d = (d0);                                                                \
-    for (; d + 4 * lanes <= (d1); d += 4 * lanes) call(V, 4, d);                     \
-    for (; d + 2 * lanes <= (d1); d += 2 * lanes) call(V, 2, d);                     \
-    for (; d + lanes <= (d1); d += lanes) call(V, 1, d);                             \
-    for (; d + lanes32 <= (d1); d += lanes32) call(V32, 1, d);                       \
-    for (; d + lanes16 <= (d1); d += lanes16) call(V16, 1, d);                       \
-    for (; d < (d1); ++d) call(T, 1, d);                                             \
+#define RACDINO_FOR_CHANNELS(T, d0, d1, call)                                      \
+  do {                                                                             \
+    using V = typename VectorOf<T, RACDINO_VECTOR_BYTES>::Type;                    \
+    using V32 = typename VectorOf<T, (RACDINO_VECTOR_BYTES > 32 ? 32 : 16)>::Type; \
+    using V16 = typename VectorOf<T, 16>::Type;                                    \
+    constexpr int64_t lanes = sizeof(V) / sizeof(T);                               \
+    constexpr int64_t lanes32 = sizeof(V32) / sizeof(T), lanes16 = 16 / sizeof(T); \
+    int64_t d = (d0);                                                              \
+    for (; d + 4 * lanes <= (d1); d += 4 * lanes) call(V, 4, d);                   \
+    for (; d + 2 * lanes <= (d1); d += 2 * lanes) call(V, 2, d);                   \
+    for (; d + lanes <= (d1); d += lanes) call(V, 1, d);                           \
+    for (; d + lanes32 <= (d1); d += lanes32) call(V32, 1, d);                     \
+    for (; d + lanes16 <= (d1); d += lanes16) call(V16, 1, d);                     \
+    for (; d < (d1); ++d) call(T, 1, d);                                           \
   } while (0)
 
 template <typename V, int N, typename T>
@@ -127,7 +128,7 @@ inline void forward_block(const Problem<T>& problem, const Plan<T>& plan, const 
     for (int k = 0; k < N; ++k) {
       // One sum per sample first: samples then depend on each other through a single addition.
       const V blend = w0 * load<V>(r0 + k * width) + w1 * load<V>(r1 + k * width) + w2 * load<V>(r2 + k * width) +
-          w3 * load<V>(r3 + k * width);
+                      w3 * load<V>(r3 + k * width);
       sum[k] += blend;
     }
   }
@@ -183,7 +184,7 @@ void sample_gradients(const Problem<T>& problem, const Plan<T>& plan, int64_t be
 #pragma GCC ivdep
       for (int64_t s = 0; s < n; ++s) {
         grad_weights[i * n + s] = plan.weight[0][s] * plan.dot[0][s] + plan.weight[1][s] * plan.dot[1][s] +
-            plan.weight[2][s] * plan.dot[2][s] + plan.weight[3][s] * plan.dot[3][s];
+                                  plan.weight[2][s] * plan.dot[2][s] + plan.weight[3][s] * plan.dot[3][s];
       }
     }
     if (T* grad_locations = problem.grad_locations) {

@@ -37,7 +37,7 @@ const InnerLoops<T>& inner_loops() {
     const std::string_view limit = variable ? variable : "avx512";
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
     return limit == "default" || !has_avx2 ? 0 : limit == "avx2" || !has_avx512 ? 1 : 2;
   }();
   if (level == 2) return pick(cpu::avx512_float, cpu::avx512_double);
@@ -235,8 +235,8 @@ at::Tensor forward_cpu(
     const at::Tensor& sampling_locations,
     const at::Tensor& attention_weights,
     int64_t im2col_step) {
-  const Sizes sizes = check_inputs(
-      value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
+  const Sizes sizes =
+      check_inputs(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
   const auto forward = accumulate_type(value) == at::kDouble ? forward_as<double> : forward_as<float>;
   return forward(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, sizes);
 }
@@ -250,19 +250,12 @@ Gradients backward_cpu(
     const at::Tensor& grad_output,
     int64_t im2col_step,
     std::array<bool, 3> output_mask) {
-  const Sizes sizes = check_inputs(
-      value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
+  const Sizes sizes =
+      check_inputs(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
   check_grad_output(grad_output, value, sizes);
   const auto backward = accumulate_type(value) == at::kDouble ? backward_as<double> : backward_as<float>;
   return backward(
-      value,
-      spatial_shapes,
-      level_start_index,
-      sampling_locations,
-      attention_weights,
-      grad_output,
-      sizes,
-      output_mask);
+      value, spatial_shapes, level_start_index, sampling_locations, attention_weights, grad_output, sizes, output_mask);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Backward in one pass. With g = grad_output[b,q,m,:] and dot[c] = <g, corner c>, everything about a sample follows from
-// four dot products:
+// Backward in one pass. With g = grad_output[b,q,m,:] and dot[c] = <g, corner c>, everything about a sample follows
+// from four dot products:
 //   grad_weight     = sum over c of factor[c] * dot[c]
 //   grad_location.x = W * weight * (fy0 * (dot[1] - dot[0]) + fy1 * (dot[3] - dot[2])), and .y alike
 //   grad_value at corner c += weight * factor[c] * g
@@ -8,18 +8,19 @@
 namespace racdino::cuda {
 namespace {
 
-// Floats one reduction instruction adds. Vector reductions came with Hopper and CUDA 12.1 (PTX 8.1); elsewhere the lanes of
-// a group add single neighbouring floats, which memory still sees as whole sectors.
+// Floats one reduction instruction adds. Vector reductions came with Hopper and CUDA 12.1 (PTX 8.1); elsewhere the
+// lanes of a group add single neighbouring floats, which memory still sees as whole sectors.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010
 template <typename A, int V>
 constexpr int kReduceWidth = std::is_same<A, float>::value && V % 4 == 0 ? 4 : 1;
 
 __device__ inline void add_to_memory(float* p, const float (&x)[4]) {
-  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)),
-               "f"(x[0]),
-               "f"(x[1]),
-               "f"(x[2]),
-               "f"(x[3]));
+  asm volatile(
+      "red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)),
+      "f"(x[0]),
+      "f"(x[1]),
+      "f"(x[2]),
+      "f"(x[3]));
 }
 #else
 template <typename A, int V>
@@ -31,8 +32,8 @@ __device__ inline void add_to_memory(A* p, const A (&x)[1]) {
   atomicAdd(p, x[0]);
 }
 
-// Sum x[0..15] over a group of T lanes so that each lane ends with 16/T of the sums: T - 1 of every T numbers travel once,
-// where summing each of the sixteen by itself would send log2(T) times as many. The sum of x[i] is with lane i * T / 16.
+// Sum x[0..15] over a group of T lanes so that each lane ends with 16/T of the sums; that of x[i] is with lane i * T
+// / 16. Eight lanes need 14 shuffles, where summing each number by itself would take 48.
 template <int T, typename A>
 __device__ inline void reduce_scatter(A (&x)[16]) {
   int count = 16;
@@ -114,7 +115,8 @@ __device__ inline void backward(const Problem& problem) {
 #pragma unroll
               for (int c = 0; c < 4; ++c) {
                 A x[V];
-                Pack<T, V>::load(value + (static_cast<uint64_t>(here.corner(c)) * stride + chunk * V) * sizeof(T)).unpack(x);
+                Pack<T, V>::load(value + (static_cast<uint64_t>(here.corner(c)) * stride + chunk * V) * sizeof(T))
+                    .unpack(x);
 #pragma unroll
                 for (int i = 0; i < V; ++i) dot[4 * j + c] += g[i] * x[i];
               }
@@ -175,9 +177,9 @@ __device__ inline void backward(const Problem& problem) {
       }
       if (problem.grad_locations) {
         const A slope_x = corners.fy[0] * (corners.in_x[1] * dot.x[1] - corners.in_x[0] * dot.x[0]) +
-            corners.fy[1] * (corners.in_x[1] * dot.x[3] - corners.in_x[0] * dot.x[2]);
+                          corners.fy[1] * (corners.in_x[1] * dot.x[3] - corners.in_x[0] * dot.x[2]);
         const A slope_y = corners.fx[0] * (corners.in_y[1] * dot.x[2] - corners.in_y[0] * dot.x[0]) +
-            corners.fx[1] * (corners.in_y[1] * dot.x[3] - corners.in_y[0] * dot.x[1]);
+                          corners.fx[1] * (corners.in_y[1] * dot.x[3] - corners.in_y[0] * dot.x[1]);
         static_cast<A*>(problem.grad_locations)[2 * sample] = level.W * a * slope_x;
         static_cast<A*>(problem.grad_locations)[2 * sample + 1] = level.H * a * slope_y;
       }
@@ -197,10 +199,13 @@ RACDINO_VARIANTS(RACDINO_KERNEL)
 
 cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stream) {
   const int width = vector_width(problem, type), lanes = lanes_for(problem.D, width);
-#define RACDINO_LAUNCH(element, name, V, T)                                                                        \
-  if (type == Type::name && width == V && lanes == T) {                                                            \
-    ms_deform_attn_backward_##name##_v##V##_t##T<<<                                                                \
-        static_cast<unsigned>(Task<T>::blocks(problem)), kThreads, problem.L * sizeof(Level), stream>>>(problem); \
+#define RACDINO_LAUNCH(element, name, V, T)              \
+  if (type == Type::name && width == V && lanes == T) {  \
+    ms_deform_attn_backward_##name##_v##V##_t##T<<<      \
+        static_cast<unsigned>(Task<T>::blocks(problem)), \
+        kThreads,                                        \
+        problem.L * sizeof(Level),                       \
+        stream>>>(problem);                              \
   }
   RACDINO_VARIANTS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH

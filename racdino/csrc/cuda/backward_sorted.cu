@@ -1,12 +1,12 @@
-// grad_value without atomics: samples are sorted by the cell they fall into, then every pixel collects its four cells in
-// that order. The order of every sum is fixed, so the result is bitwise the same in every run.
+// grad_value without atomics: samples are sorted by the cell they fall into, then every pixel collects its four cells
+// in that order. The order of every sum is fixed, so the result is bitwise the same in every run.
 #include "common.cuh"
 
 namespace racdino::cuda {
 namespace {
 
-// The pixel a cell is filed under: its first corner, moved inside the level. Cells over the border share the key of their
-// neighbours inside; whoever reads them computes the factors again and is not misled.
+// The pixel a cell is filed under: its first corner, moved inside the level. Cells over the border share the key of
+// their neighbours inside; whoever reads them computes the factors again and is not misled.
 template <typename A>
 __device__ inline void sample_keys(const Problem& problem, int64_t* keys) {
   extern __shared__ Level levels[];
@@ -22,8 +22,8 @@ __device__ inline void sample_keys(const Problem& problem, int64_t* keys) {
   keys[i] = corners.pixel < 0 ? problem.B * problem.M * problem.S : (b * problem.M + m) * problem.S + corners.pixel;
 }
 
-// A warp or a whole block per (batch, pixel, head): its groups take the samples in turn, their sums are added in the order
-// of groups. A block pays where a pixel is sampled often.
+// A warp or a whole block per (batch, pixel, head): its groups take the samples in turn, their sums are added in the
+// order of groups. A block pays where a pixel is sampled often.
 template <typename T, int V, int kLanes>
 __device__ inline void sorted_value_gradient(
     const Problem& problem, const int64_t* order, const int64_t* first, int threads_per_pixel) {
@@ -34,10 +34,12 @@ __device__ inline void sorted_value_gradient(
   const int groups = threads_per_pixel / kLanes, thread = threadIdx.x % threads_per_pixel;
   const int n = problem.L * problem.P, group = thread / kLanes, lane = thread % kLanes;
   const int64_t rows = problem.B * problem.S * problem.M;
-  const int64_t mine = static_cast<int64_t>(blockIdx.x) * (kThreads / threads_per_pixel) + threadIdx.x / threads_per_pixel;
+  const int64_t mine =
+      static_cast<int64_t>(blockIdx.x) * (kThreads / threads_per_pixel) + threadIdx.x / threads_per_pixel;
   const unsigned row = static_cast<unsigned>(mine < rows ? mine : rows - 1);  // spare warps repeat the last row
   const int m = row % problem.M, pixel = row / problem.M % static_cast<unsigned>(problem.S);
-  const int64_t head = (row / problem.M / static_cast<unsigned>(problem.S) * static_cast<int64_t>(problem.M) + m) * problem.S;
+  const int64_t head =
+      (row / problem.M / static_cast<unsigned>(problem.S) * static_cast<int64_t>(problem.M) + m) * problem.S;
   const A* locations = static_cast<const A*>(problem.locations);
   const A* weights = static_cast<const A*>(problem.weights);
   const T* grad_output = static_cast<const T*>(problem.grad_output);
@@ -97,17 +99,15 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 cudaError_t launch_sample_keys(const Problem& problem, Type type, int64_t* keys, cudaStream_t stream) {
   const int64_t samples = problem.B * problem.Q * problem.M * problem.L * problem.P;
   const unsigned blocks = static_cast<unsigned>((samples + kThreads - 1) / kThreads);
-  const auto kernel =
-      type == Type::float64 ? ms_deform_attn_sample_keys_float64 : ms_deform_attn_sample_keys_float32;
+  const auto kernel = type == Type::float64 ? ms_deform_attn_sample_keys_float64 : ms_deform_attn_sample_keys_float32;
   kernel<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>(problem, keys);
   return cudaGetLastError();
 }
 
-#define RACDINO_KERNEL(type, name, V, T)                                                        \
-  extern "C" __global__ void __launch_bounds__(kThreads)                                        \
-      ms_deform_attn_backward_sorted_##name##_v##V##_t##T(                                      \
-          const Problem problem, const int64_t* order, const int64_t* first, int threads) {     \
-    sorted_value_gradient<type, V, T>(problem, order, first, threads);                          \
+#define RACDINO_KERNEL(type, name, V, T)                                                                      \
+  extern "C" __global__ void __launch_bounds__(kThreads) ms_deform_attn_backward_sorted_##name##_v##V##_t##T( \
+      const Problem problem, const int64_t* order, const int64_t* first, int threads) {                       \
+    sorted_value_gradient<type, V, T>(problem, order, first, threads);                                        \
   }
 RACDINO_VARIANTS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
@@ -118,10 +118,10 @@ cudaError_t launch_sorted_value_gradient(
   const bool often = problem.Q * problem.L * problem.P >= 8 * problem.S;  // each sample is read from four pixels
   const int threads = often ? kThreads : 32, pixels = kThreads / threads;
   const unsigned blocks = static_cast<unsigned>((problem.B * problem.S * problem.M + pixels - 1) / pixels);
-#define RACDINO_LAUNCH(element, name, V, T)                                                                         \
-  if (type == Type::name && width == V && lanes == T) {                                                             \
+#define RACDINO_LAUNCH(element, name, V, T)                                                                       \
+  if (type == Type::name && width == V && lanes == T) {                                                           \
     ms_deform_attn_backward_sorted_##name##_v##V##_t##T<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>( \
-        problem, order, first, threads);                                                                            \
+        problem, order, first, threads);                                                                          \
   }
   RACDINO_VARIANTS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH

@@ -1,8 +1,8 @@
 // What the kernels share: storage types, 16-byte loads, the level table, and where a sample falls.
 //
-// A group of T lanes serves one (batch, query, head); each lane holds V neighbouring channels, one 16-byte load. Samples
-// are taken T at a time: every lane computes the coordinates of one of them and leaves the result in shared memory, so
-// that a coordinate is computed once per sample, not once per channel.
+// A group of T lanes serves one (batch, query, head); each lane holds V neighbouring channels, one 16-byte load.
+// Samples are taken T at a time: every lane computes the coordinates of one of them and leaves the result in shared
+// memory, so that a coordinate is computed once per sample, not once per channel.
 #pragma once
 
 #include "launch.h"
@@ -91,15 +91,16 @@ struct Level {
   int H, W, start;
 };
 
-// Fill the table in dynamic shared memory. The tensors are never read on the host (that would stop the stream), so a level
-// that reaches beyond value is found here; the kernel then fails loudly rather than read foreign memory.
+// Fill the table in dynamic shared memory. The tensors are never read on the host (that would stop the stream), so a
+// level that reaches beyond value is found here; the kernel then fails loudly rather than read foreign memory.
 __device__ inline void load_levels(const Problem& problem, Level* levels) {
   for (int l = threadIdx.x; l < problem.L; l += kThreads) {
     const int64_t H = problem.spatial_shapes[2 * l], W = problem.spatial_shapes[2 * l + 1];
     const int64_t start = problem.level_start_index[l];
     if (H < 1 || W < 1 || H > problem.S || W > problem.S || start < 0 || start + H * W > problem.S) {
       printf(
-          "ms_deform_attn: level %d of spatial_shapes is %lld x %lld and starts at %lld in level_start_index, expected a "
+          "ms_deform_attn: level %d of spatial_shapes is %lld x %lld and starts at %lld in level_start_index, expected "
+          "a "
           "level inside the %lld pixels of value.\n",
           l,
           static_cast<long long>(H),
@@ -116,9 +117,9 @@ __device__ inline void load_levels(const Problem& problem, Level* levels) {
 // Where one sample falls: grid_sample with align_corners=False and zero padding.
 template <typename A>
 struct Cell {
-  int x0, y0;  // the corner left above
-  A lx, ly;    // distance from it
-  bool inside; // false: contributes nothing; NaN and infinity are here, tested before the conversion to integer
+  int x0, y0;   // the corner left above
+  A lx, ly;     // distance from it
+  bool inside;  // false: contributes nothing; NaN and infinity are here, tested before the conversion to integer
 };
 
 template <typename A>
@@ -133,10 +134,10 @@ __device__ inline Cell<A> cell_of(A loc_x, A loc_y, const Level& level) {
 // neighbour inside, so that loading needs no branch.
 template <typename A>
 struct Corners {
-  A fx[2], fy[2];       // 1-lx and lx, 0 outside
-  A in_x[2], in_y[2];   // 1, 0 outside
-  int pixel;            // of the first corner, in value; -1: the sample contributes nothing
-  unsigned step;        // 2 * (pixels to the row below) + (pixels to the column right)
+  A fx[2], fy[2];      // 1-lx and lx, 0 outside
+  A in_x[2], in_y[2];  // 1, 0 outside
+  int pixel;           // of the first corner, in value; -1: the sample contributes nothing
+  unsigned step;       // 2 * (pixels to the row below) + (pixels to the column right)
 
   __device__ Corners() : fx{0, 0}, fy{0, 0}, in_x{0, 0}, in_y{0, 0}, pixel(-1), step(0) {}
   __device__ Corners(const Cell<A>& cell, const Level& level) : Corners() {
@@ -166,8 +167,8 @@ struct Place {
   __device__ unsigned corner(int c) const { return pixel + (c & 1 ? step & 1 : 0) + (c & 2 ? step >> 1 : 0); }
 };
 
-// Which (batch, query, head) a group serves. Neighbouring groups take neighbouring queries of one head: their samples lie
-// close together and meet in the L1 cache. Neighbouring blocks take the heads of the same queries.
+// Which (batch, query, head) a group serves. Neighbouring groups take neighbouring queries of one head: their samples
+// lie close together and meet in the L1 cache. Neighbouring blocks take the heads of the same queries.
 template <int T>
 struct Task {
   int64_t b, q, row;  // row of (B, Q, M)
@@ -195,12 +196,14 @@ struct Task {
 
 // The variants compiled: 16-byte lanes in groups that just cover the head width, and single elements for every width or
 // address that 16 bytes do not divide. X(type, name, V, T).
-#define RACDINO_WIDE_VARIANTS(X, type, name, V) X(type, name, V, 4) X(type, name, V, 8) X(type, name, V, 16) X(type, name, V, 32)
-#define RACDINO_VARIANTS_OF(X, type, name, V) RACDINO_WIDE_VARIANTS(X, type, name, V) X(type, name, 1, 8) X(type, name, 1, 32)
-#define RACDINO_VARIANTS(X)                        \
-  RACDINO_VARIANTS_OF(X, double, float64, 2)       \
-  RACDINO_VARIANTS_OF(X, float, float32, 4)        \
-  RACDINO_VARIANTS_OF(X, __half, float16, 8)       \
+#define RACDINO_WIDE_VARIANTS(X, type, name, V) \
+  X(type, name, V, 4) X(type, name, V, 8) X(type, name, V, 16) X(type, name, V, 32)
+#define RACDINO_VARIANTS_OF(X, type, name, V) \
+  RACDINO_WIDE_VARIANTS(X, type, name, V) X(type, name, 1, 8) X(type, name, 1, 32)
+#define RACDINO_VARIANTS(X)                  \
+  RACDINO_VARIANTS_OF(X, double, float64, 2) \
+  RACDINO_VARIANTS_OF(X, float, float32, 4)  \
+  RACDINO_VARIANTS_OF(X, __half, float16, 8) \
   RACDINO_VARIANTS_OF(X, __nv_bfloat16, bfloat16, 8)
 
 inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
@@ -215,7 +218,7 @@ inline int lanes_for(int D, int V) {
 inline int vector_width(const Problem& problem, Type type) {
   const int full = type == Type::float64 ? 2 : type == Type::float32 ? 4 : 8;
   const bool fits = problem.D % full == 0 && aligned(problem.value) && aligned(problem.output) &&
-      aligned(problem.grad_output) && aligned(problem.grad_value);
+                    aligned(problem.grad_output) && aligned(problem.grad_value);
   return fits ? full : 1;
 }
 

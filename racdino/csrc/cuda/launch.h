@@ -1,5 +1,5 @@
 // What the CUDA kernels take and how they are launched. Torch-free on purpose: nvcc compiles no torch header, and the
-// cubins can be loaded and checked through the driver alone (benchmarks/check_cubins.py).
+// cubins can be loaded and checked through the driver alone (benchmarks/cubins.py).
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -19,9 +19,9 @@ struct Problem {
   const void* weights;               // (B, Q, M, L, P), accumulated
   const void* grad_output;           // (B, Q, M, D), backward only
   void* output;                      // (B, Q, M, D), forward only
-  void* grad_value;                  // (B, S, M, D); accumulated and zeroed, or (sorted) in the type of value; null: unwanted
-  void* grad_locations;              // like locations; null: unwanted
-  void* grad_weights;                // like weights; null: unwanted
+  void* grad_value;      // (B, S, M, D); accumulated and zeroed, or (sorted) in the type of value; null: unwanted
+  void* grad_locations;  // like locations; null: unwanted
+  void* grad_weights;    // like weights; null: unwanted
   int64_t B, S, Q;
   int32_t M, D, L, P;
 };
@@ -33,7 +33,8 @@ cudaError_t launch_forward(const Problem& problem, Type type, cudaStream_t strea
 // grad_value by atomic additions, in whatever order they arrive.
 cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stream);
 
-// grad_value in a fixed order. keys[i] becomes the cell sample i falls into; sort them stably, then gather cell by cell.
+// grad_value in a fixed order. keys[i] becomes the cell sample i falls into; sort them stably, then gather cell by
+// cell.
 cudaError_t launch_sample_keys(const Problem& problem, Type type, int64_t* keys, cudaStream_t stream);
 // order[j]: the sample at place j of the sorted keys; first[k], k <= B*M*S: the first place whose key is at least k.
 cudaError_t launch_sorted_value_gradient(

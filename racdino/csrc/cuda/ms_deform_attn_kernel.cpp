@@ -1,5 +1,5 @@
-// CUDA key: prepares tensors and launches the kernels of forward.cu, backward.cu and backward_sorted.cu. Nothing here waits
-// for the device, so that calls can be captured in a CUDA graph.
+// CUDA key: prepares tensors and launches the kernels of forward.cu, backward.cu and backward_sorted.cu. Nothing here
+// waits for the device, so that calls can be captured in a CUDA graph.
 #ifdef RACDINO_WITH_CUDA
 #include "../ms_deform_attn.h"
 #include "launch.h"
@@ -36,8 +36,8 @@ void check_limits(const Sizes& sizes) {
   TORCH_CHECK(
       sizes.B * sizes.Q * sizes.M < limit && sizes.B * sizes.S * sizes.M < limit && sizes.M * sizes.D < limit / 8 &&
           sizes.L <= cuda::kMaxLevels,
-      "ms_deform_attn: value " + shape_name({sizes.B, sizes.S, sizes.M, sizes.D}) + " with " +
-          std::to_string(sizes.Q) + " queries and " + std::to_string(sizes.L) +
+      "ms_deform_attn: value " + shape_name({sizes.B, sizes.S, sizes.M, sizes.D}) + " with " + std::to_string(sizes.Q) +
+          " queries and " + std::to_string(sizes.L) +
           " levels is too large for one launch, expected B*Q*M and B*S*M below 2^31, M*D below 2^28 and at most " +
           std::to_string(cuda::kMaxLevels) + " levels.");
 }
@@ -74,9 +74,7 @@ struct Arguments {
   }
 };
 
-bool nothing_to_sample(const Sizes& sizes) {
-  return sizes.B * sizes.Q * sizes.M * sizes.D * sizes.L * sizes.P == 0;
-}
+bool nothing_to_sample(const Sizes& sizes) { return sizes.B * sizes.Q * sizes.M * sizes.D * sizes.L * sizes.P == 0; }
 
 at::Tensor forward_cuda(
     const at::Tensor& value,
@@ -85,8 +83,8 @@ at::Tensor forward_cuda(
     const at::Tensor& sampling_locations,
     const at::Tensor& attention_weights,
     int64_t im2col_step) {
-  const Sizes sizes = check_inputs(
-      value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
+  const Sizes sizes =
+      check_inputs(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
   check_limits(sizes);
   const c10::cuda::CUDAGuard on_device(value.device());
   const at::DimVector shape{sizes.B, sizes.Q, sizes.M * sizes.D};
@@ -109,8 +107,9 @@ at::Tensor sorted_value_gradient(const cuda::Problem& problem, const at::Tensor&
   at::Tensor grad_value = at::empty(value.sizes(), value.options());
   cuda::Problem sorted_problem = problem;
   sorted_problem.grad_value = grad_value.data_ptr();
-  C10_CUDA_CHECK(cuda::launch_sorted_value_gradient(
-      sorted_problem, type_of(value), order.data_ptr<int64_t>(), first.data_ptr<int64_t>(), stream));
+  C10_CUDA_CHECK(
+      cuda::launch_sorted_value_gradient(
+          sorted_problem, type_of(value), order.data_ptr<int64_t>(), first.data_ptr<int64_t>(), stream));
   return grad_value;
 }
 
@@ -123,8 +122,8 @@ Gradients backward_cuda(
     const at::Tensor& grad_output,
     int64_t im2col_step,
     std::array<bool, 3> output_mask) {
-  const Sizes sizes = check_inputs(
-      value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
+  const Sizes sizes =
+      check_inputs(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step);
   check_grad_output(grad_output, value, sizes);
   check_limits(sizes);
   const c10::cuda::CUDAGuard on_device(value.device());
