@@ -27,6 +27,36 @@ find_uv() {
     done
 }
 
+header() {
+    sed -n "s/^# $1: //p" environment/bootstrap.lock
+}
+
+# Where there is no Python at all: the release archive, whose program must be the one in the wheel.
+download_uv() {
+    url=$(header release)
+    way_on="apt install python3-venv, dnf install python3-pip, or without root put the uv $uv_version release from github.com/astral-sh/uv on PATH; then run this again."
+    if command -v curl >/dev/null 2>&1; then
+        set -- curl --fail --silent --show-error --location --retry 3 --output
+    elif command -v wget >/dev/null 2>&1; then
+        set -- wget --quiet --tries=3 --output-document
+    else
+        fail "no uv $uv_version on PATH, no Python 3 with pip or venv to install it, and neither curl nor wget to download it: $way_on"
+    fi
+    printf 'uv %s: downloading, verified by environment/bootstrap.lock\n' "$uv_version"
+    "$@" "$work/uv.tar.gz" "$url" || fail "uv $uv_version could not be downloaded from $url (the reason is above): check the network or proxy (HTTPS_PROXY, CURL_CA_BUNDLE), or $way_on"
+    mkdir -p "$work/uv/bin"
+    tar -xzf "$work/uv.tar.gz" -C "$work/uv/bin" --strip-components=1 || fail "$url is not the archive it should be: run this again, or $way_on"
+    printf '%s  %s\n' "$(header program-sha256)" "$work/uv/bin/uv" | sha256sum -c --status ||
+        fail "the uv in $url does not have the sha256 in environment/bootstrap.lock and was deleted: $way_on"
+}
+
+use_new_uv() {
+    rm -rf "$uv_home"
+    mv "$work/uv" "$uv_home"
+    rm -rf "$work"
+    trap - EXIT INT TERM
+}
+
 # --target leaves the system's Python untouched and works where Debian marks it as externally managed.
 install_uv() {
     mkdir -p "$cache/uv"
@@ -43,13 +73,11 @@ install_uv() {
         PIP_USER=0 PIP_ROOT_USER_ACTION=ignore "$with_pip" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
             --require-hashes --target "$work/uv" -r environment/bootstrap.lock ||
             fail "pip could not install uv $uv_version (its own words are above): check the network or proxy (HTTPS_PROXY, PIP_CERT) and run this again, or put uv $uv_version on PATH."
-        rm -rf "$uv_home"
-        mv "$work/uv" "$uv_home"
-        rm -rf "$work"
-        trap - EXIT INT TERM
+        use_new_uv
         return
     done
-    fail "no uv $uv_version on PATH and no Python 3 with pip or venv to install it: apt install python3-venv, dnf install python3-pip, or without root put the uv $uv_version release from github.com/astral-sh/uv on PATH."
+    download_uv
+    use_new_uv
 }
 
 # Extensions are compiled against it, so a Python without its headers does not count.

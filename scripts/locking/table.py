@@ -48,6 +48,7 @@ class Table:
 
     python: str
     cuda: dict[str, str]
+    uv: dict[str, str]
     sets: dict[str, ResolvedSet]
     variants: dict[str, Variant]
     overrides: dict[str, str]
@@ -55,8 +56,8 @@ class Table:
     metadata: dict[str, tuple[str, ...]]
 
     def settings(self, set_name: str) -> dict[str, str]:
-        """What setup must know besides the pins, and reads from build.lock's header."""
-        return {"python": self.python, **self.cuda} if set_name == "build" else {}
+        """What setup must know besides the pins, and reads from the header of this set's lock."""
+        return {"build": {"python": self.python, **self.cuda}, "bootstrap": self.uv}.get(set_name, {})
 
     def digest(self, set_name: str, variant: str | None = None) -> str:
         """sha256 over everything in the table that shapes one lock; reasons are free to change."""
@@ -90,6 +91,7 @@ def read_table(path: Path) -> Table:
         return Table(
             python=raw["python"]["version"],
             cuda={key: raw["cuda"][key] for key in ("nvcc", "arch-list", "gcc-max")},
+            uv={key: raw["bootstrap"]["uv"][key] for key in ("release", "program-sha256")},
             sets={name: _read_set(path, raw, name) for name in SETS},
             variants={name: _read_variant(name, row) for name, row in raw["variant"].items()},
             overrides=_versions(path, "override", raw["override"]),

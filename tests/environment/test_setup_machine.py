@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -158,7 +159,47 @@ def bootstrap(folder: Path, **variables: str) -> subprocess.CompletedProcess[str
 def test_bootstrap_without_uv_and_without_python(bare: Path, tmp_path: Path):
     answer = bootstrap(checkout(tmp_path / "checkout"))
     assert answer.returncode == 1
-    assert re.fullmatch(r"setup: no uv [\d.]+ on PATH and no Python 3 .*\n", answer.stderr)
+    assert re.fullmatch(r"setup: no uv [\d.]+ on PATH, no Python 3 .*, and neither curl nor wget .*\n", answer.stderr)
+
+
+def serve(bare: Path, archive: Path) -> None:
+    """A curl that downloads ``archive`` whatever it is asked for, and what unpacking and checking it needs."""
+    for name in ("tar", "gzip", "sha256sum", "mv", "cp", "cat"):
+        found = shutil.which(name, path=os.defpath)
+        assert found
+        (bare / name).symlink_to(found)
+    (bare / "curl").write_text(
+        f'#!/bin/sh\nfor last; do [ "$before" = --output ] && to=$last; before=$last; done\ncp {archive} "$to"\n'
+    )
+    (bare / "curl").chmod(0o755)
+
+
+def archive_of(uv: Path, folder: Path) -> Path:
+    archive = folder / "uv.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(uv, "uv-x86_64-unknown-linux-gnu/uv")
+    return archive
+
+
+def test_bootstrap_without_python_takes_the_release_of_uv(uv: Path, bare: Path, tmp_path: Path):
+    serve(bare, archive_of(uv, tmp_path))
+    folder = checkout(tmp_path / "checkout")
+    answer = bootstrap(folder, PYENV_ROOT=str(tmp_path), UV_OFFLINE="1")  # it stops at the missing Python 3.10
+    assert answer.returncode == 1
+    assert "downloading, verified by environment/bootstrap.lock" in answer.stdout
+    assert "there is no Python 3.10 with headers here" in answer.stderr
+    (installed,) = (folder / "cache" / "racdino" / "uv").glob("*/bin/uv")
+    assert installed.read_bytes() == uv.read_bytes()
+
+
+def test_bootstrap_refuses_another_program_in_the_release(bare: Path, tmp_path: Path):
+    (tmp_path / "fake").write_text("#!/bin/sh\necho uv 0.13.9\n")
+    serve(bare, archive_of(tmp_path / "fake", tmp_path))
+    folder = checkout(tmp_path / "checkout")
+    answer = bootstrap(folder)
+    assert answer.returncode == 1
+    assert re.fullmatch(r"setup: the uv in https://\S+ does not have the sha256 in .* was deleted: .*\n", answer.stderr)
+    assert not list((folder / "cache" / "racdino" / "uv").iterdir())
 
 
 def test_bootstrap_refuses_a_variant_in_one_sentence_and_writes_nothing(uv: Path, tmp_path: Path):
