@@ -4,12 +4,14 @@ INVOKE := .venv/bin/python -m invoke
 
 .PHONY: help setup $(VERBS)
 
-help: ## what there is
+help:
 	@echo "make setup | verify | test | lint | bench | lock   (each is invoke's task of that name; see tasks.py)"
 	@echo "VARIANT=cpu|cu118 chooses the variant; FRAME=DIR gives verify the six camera images of a frame"
 
-setup: ## make or update .venv
+setup:
 	@scripts/bootstrap.sh
 
 $(VERBS): setup
-	@$(INVOKE) $@ $(if $(FRAME),--frame "$(FRAME)")
+	@$(INVOKE) $@ $(OPTIONS)
+
+verify: OPTIONS = $(if $(FRAME),--frame "$(FRAME)")

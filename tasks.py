@@ -77,10 +77,10 @@ def lint(c: Context, fix: bool = False) -> None:
     _in_environment(c, "-m", "mypy")
 
 
-@task
-def bench(c: Context) -> None:
+@task(help={"cuda": "on the GPU, beside the original's mapping and grid_sample, instead of on the CPU beside mmcv"})
+def bench(c: Context, cuda: bool = False) -> None:
     """Print the op's times and memory beside its named peers, measured in the same run."""
-    _in_environment(c, "benchmarks/msda.py")
+    _in_environment(c, "benchmarks/msda.py", *(["--cuda"] if cuda else []))
 
 
 namespace = Collection(setup, lock, verify, test, lint, bench)

@@ -99,9 +99,8 @@ __device__ inline void load_levels(const Problem& problem, Level* levels) {
     const int64_t start = problem.level_start_index[l];
     if (H < 1 || W < 1 || H > problem.S || W > problem.S || start < 0 || start + H * W > problem.S) {
       printf(
-          "ms_deform_attn: level %d of spatial_shapes is %lld x %lld and starts at %lld in level_start_index, expected "
-          "a "
-          "level inside the %lld pixels of value.\n",
+          "ms_deform_attn: level %d of spatial_shapes is %lld x %lld and starts at %lld in level_start_index, "
+          "expected a level inside the %lld pixels of value.\n",
           l,
           static_cast<long long>(H),
           static_cast<long long>(W),
