@@ -102,12 +102,13 @@ def compare(prefix: str | Path, locks: str | Path = LOCKS) -> list[Difference]:
 def read(prefix: str | Path) -> dict[str, Any]:
     """The manifest as recorded: ``{"locks": [...], "packages": {name: {"version", "files": {path: sha256}}}}``."""
     path = manifest_path(prefix)
+    anew = f"`rm -rf {prefix} && make setup` makes the environment anew"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ManifestError(f"{path} does not exist: `make setup` takes it when it finishes.") from error
+        raise ManifestError(f"{path} does not exist: {anew}, and takes it at the end.") from error
     except json.JSONDecodeError as error:
-        raise ManifestError(f"{path} is damaged ({error}): delete it and run `make setup`.") from error
+        raise ManifestError(f"{path} is damaged ({error}): {anew}.") from error
 
 
 def installed_versions(prefix: str | Path) -> dict[str, str]:

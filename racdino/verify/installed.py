@@ -99,4 +99,5 @@ def _state() -> State:
 def _refuse(differences: list[manifest.Difference]) -> None:
     if differences:
         more = f" ({len(differences) - 1} more differ)" if len(differences) > 1 else ""
-        raise VerifyError(f"{str(differences[0]).rstrip('.')}{more}; run `make setup` to put it right.")
+        anew = f"`rm -rf {sys.prefix} && make setup` makes the environment anew"
+        raise VerifyError(f"{str(differences[0]).rstrip('.')}{more}; {anew}.")

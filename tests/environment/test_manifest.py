@@ -108,5 +108,5 @@ def test_a_package_without_record_is_never_recorded(tmp_path: Path):
 
 
 def test_without_a_manifest_the_way_on_is_named(tmp_path: Path):
-    with pytest.raises(ManifestError, match="`make setup`"):
+    with pytest.raises(ManifestError, match=r"`rm -rf .* && make setup`"):
         compare(tmp_path)
