@@ -100,7 +100,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path} needs the safetensors library: pip install safetensors") from None
     try:
         return safetensors.torch.load_file(str(path))
-    except safetensors.SafetensorError as error:
+    except safetensors.SafetensorError as error:  # type: ignore[attr-defined]  # not in the stubs of 0.4.3
         raise CheckpointError(f"{path} is damaged or incomplete ({error}); fetch or copy it again") from error
 
 
