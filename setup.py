@@ -7,7 +7,7 @@ All routes share one cache (racdino/environment/extension_cache.py), so the comp
 Environment:
     FORCE_CUDA            1: compile the CUDA kernels (an image build sees no GPU); 0: leave them out.
                           Unset: compile them when nvcc is the version torch was built with.
-    TORCH_CUDA_ARCH_LIST  GPU targets, such as "8.0;9.0+PTX". Unset: every one from Volta to Hopper that nvcc knows.
+    TORCH_CUDA_ARCH_LIST  GPU targets, such as "8.0;9.0+PTX". Unset: those of environment/build.lock that nvcc knows.
     MAX_JOBS              compilers at a time.
 """
 
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # pip runs this file from another folder
 
 from racdino.environment import extension_cache  # noqa: E402
+from racdino.environment.locks import read_header  # noqa: E402
 
 try:
     import torch
@@ -38,8 +39,6 @@ except ModuleNotFoundError as error:
     )
 
 SOURCES = ROOT / "racdino" / "csrc"
-# Stated, never probed: the machine that compiles need not have the GPU. The last one carries PTX for what comes after.
-ARCHITECTURES = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0+PTX")
 COMPILE_FLAGS = {
     # -fopenmp is for compiling only: at::parallel_for is header code. Linking it as well would load a second OpenMP
     # pool beside torch's own, one that torch.set_num_threads does not reach.
@@ -81,7 +80,9 @@ def architectures() -> str:
     if "TORCH_CUDA_ARCH_LIST" in os.environ or nvcc is None:
         return os.environ.get("TORCH_CUDA_ARCH_LIST", "")
     known = output_of(nvcc[0], "--list-gpu-arch")
-    return ";".join(arch for arch in ARCHITECTURES if f"compute_{arch[0]}{arch[2]}" in known)
+    # Stated, never probed: the machine that compiles need not have the GPU.
+    stated = read_header(ROOT / "environment" / "build.lock")["arch-list"].split()
+    return ";".join(arch for arch in stated if f"compute_{arch[0]}{arch[2]}" in known)
 
 
 def facts(cuda: bool) -> dict[str, object]:

@@ -61,7 +61,7 @@ def verify(c: Context, frame: str = "", output: str = "") -> None:
     }
 )
 def test(c: Context, quick: bool = False, select: str = "", newest: bool = False) -> None:
-    """Run the tests; what needs a GPU or a container is skipped with its reason where there is none."""
+    """Run the tests; what needs a GPU is skipped with its reason where there is none."""
     if newest:
         _in_environment(c, "scripts/newest.py")
         return

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from racdino.environment.hashing import sha256
+
 RECORD_NAME = "_C.json"
 
 
@@ -24,11 +26,6 @@ def cache_folder() -> Path:
     """The folder that holds one folder per key."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "racdino" / "extension"
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def sources_digest(folder: Path, extra: Iterable[Path] = ()) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
+
+from racdino.environment.hashing import sha256
 
 LOCKS = Path(__file__).resolve().parents[2] / "environment"
 
@@ -67,7 +68,7 @@ def read_header(path: str | Path) -> dict[str, str]:
 
 def digest(path: str | Path) -> str:
     """sha256 of a lock's bytes, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return sha256(Path(path))
 
 
 def _logical_lines(text: str) -> list[tuple[int, str]]:

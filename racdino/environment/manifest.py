@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from racdino.environment.hashing import sha256
 from racdino.environment.locks import LOCKS, Pin, normalised, parse_lock
 
 NOTES = "racdino"
@@ -223,11 +223,7 @@ def _fingerprint(path: Path) -> str:
     """sha256 of a file's content; of a link, where it points."""
     if path.is_symlink():
         return f"link to {path.readlink()}"
-    digest = hashlib.sha256()
     try:
-        with path.open("rb", buffering=0) as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return sha256(path)
     except OSError as error:
         return f"unreadable: {error.strerror}"
-    return digest.hexdigest()

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from racdino.environment import extension_cache, locks, manifest
+from racdino.environment.hashing import sha256
 from racdino.environment.locks import LOCKS, LockError
 from racdino.environment.state import State, read_state
 from racdino.verify.errors import VerifyError
@@ -62,7 +63,7 @@ def check_extension() -> str:
     try:
         if not extension_cache.matches_record(library):
             raise VerifyError(f"{library.name} is not what its build recorded; run `./fix_dinov2_import.sh`.")
-        return f"{library.name}, sha256 {extension_cache.sha256(library)[:12]}"
+        return f"{library.name}, sha256 {sha256(library)[:12]}"
     except (OSError, KeyError, ValueError) as error:
         raise VerifyError(f"{library} has no record of its build ({error}); run `./fix_dinov2_import.sh`.") from error
 

@@ -21,8 +21,8 @@ import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
+from racdino.environment.hashing import sha256
 from racdino.weights.catalogue import Published
-from racdino.weights.hashing import sha256
 
 _BLOCK = 1 << 20
 _SILENCE = 30  # seconds without a byte after which a connection counts as lost

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from racdino.environment.hashing import sha256
 from racdino.weights.catalogue import CATALOGUE
 from racdino.weights.checkpoint import CheckpointError, read_checkpoint
-from racdino.weights.hashing import sha256
 
 _HEADS = ("dino_head.", "ibot_head.")  # DINOv2's training heads: no part of the backbone
 _CHUNKED_BLOCK = re.compile(r"^blocks\.\d+\.(\d+)\.")  # FSDP training groups the blocks: blocks.<chunk>.<index>.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from racdino.environment.hashing import sha256
 from racdino.environment.locks import Pin
 from scripts.setup.errors import SetupError
 from scripts.setup.mutex import exclusive
@@ -62,7 +63,7 @@ def _cached(folder: Path) -> Wheel | None:
     wheel = folder / record["file"]
     if not wheel.is_file():
         return None
-    if _sha256(wheel) != record["sha256"]:
+    if sha256(wheel) != record["sha256"]:
         print(f"{wheel.name}: the cached wheel is not what was built; building it again")
         return None
     return Wheel(wheel, record["sha256"])
@@ -85,7 +86,7 @@ def _build(tools: Tools, python: Path, recipe: Recipe, shape: Mapping[str, Any],
         {**recipe.switches, "PIP_NO_CACHE_DIR": "1"},
     )
     (built,) = output.glob("*.whl")
-    wheel = Wheel(folder / built.name, _sha256(built))
+    wheel = Wheel(folder / built.name, sha256(built))
     built.replace(wheel.path)
     record = {"file": wheel.path.name, "sha256": wheel.sha256, "built from": shape}
     temporary = folder / "wheel.new"
@@ -114,7 +115,7 @@ def _unpacked(tools: Tools, python: Path, recipe: Recipe, folder: Path) -> Path:
             {**recipe.switches, "PIP_NO_CACHE_DIR": "1"},
         )
         (archive,) = download.iterdir()
-        if _sha256(archive) not in hashes:
+        if sha256(archive) not in hashes:
             raise SetupError(f"{archive.name} is not the file in the lock: delete {folder} and run `make setup` again.")
         with tarfile.open(archive) as opened:
             opened.extractall(fresh)
@@ -122,11 +123,3 @@ def _unpacked(tools: Tools, python: Path, recipe: Recipe, folder: Path) -> Path:
         fresh.rename(target)
     (source,) = target.iterdir()
     return source
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

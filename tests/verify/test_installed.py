@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from racdino.environment import extension_cache
+from racdino.environment.hashing import sha256
 from racdino.environment.locks import LOCKS, digest
 from racdino.environment.manifest import Difference
 from racdino.environment.state import State, state_path, write_state
@@ -82,8 +83,8 @@ def test_the_extension_is_what_its_build_recorded(monkeypatch, tmp_path):
     monkeypatch.setattr(installed, "extension_library", lambda: library)
     with pytest.raises(VerifyError, match="has no record of its build"):
         installed.check_extension()
-    extension_cache.record_path(library).write_text(json.dumps({"sha256": extension_cache.sha256(library)}))
-    assert extension_cache.sha256(library)[:12] in installed.check_extension()
+    extension_cache.record_path(library).write_text(json.dumps({"sha256": sha256(library)}))
+    assert sha256(library)[:12] in installed.check_extension()
     library.write_bytes(b"changed")
     with pytest.raises(VerifyError, match="is not what its build recorded"):
         installed.check_extension()

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from racdino.backbones import DinoAdapter, DinoVisionTransformer, dinov2_vits14
+from racdino.environment.hashing import sha256
 from racdino.weights import CATALOGUE, Architecture, Published, WeightsNotFoundError
 from racdino.weights.checkpoint import CheckpointError
-from racdino.weights.hashing import sha256
 from racdino.weights.loading import load_into
 
 TINY = {"num_heads": 2, "pretrain_size": 28, "embed_dim": 24, "depth": 2, "conv_inplane": 8}
