@@ -43,6 +43,15 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class AptTable:
+    """The Debian packages that the image asks for by name, by the set that needs them, each with its reason."""
+
+    release: str
+    components: tuple[str, ...]
+    sets: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
 class Table:
     """The whole of pins.toml that shapes a lock."""
 
@@ -54,6 +63,8 @@ class Table:
     overrides: dict[str, str]
     excludes: tuple[str, ...]
     metadata: dict[str, tuple[str, ...]]
+    apt: AptTable
+    image: dict[str, str]
 
     def settings(self, set_name: str) -> dict[str, str]:
         """What setup must know besides the pins, and reads from the header of this set's lock."""
@@ -97,6 +108,8 @@ def read_table(path: Path) -> Table:
             overrides=_versions(path, "override", raw["override"]),
             excludes=tuple(sorted(raw["exclude"])),
             metadata={name: tuple(row["requires"]) for name, row in raw["metadata"].items()},
+            apt=_read_apt(raw["apt"]),
+            image={"base": raw["image"]["base"]["name"], "image-python": raw["image"]["python"]["version"]},
         )
     except KeyError as error:
         raise TableError(f"{path} lacks the key {error}; environment/README.md describes the table.") from error
@@ -111,6 +124,11 @@ def _read_set(path: Path, raw: dict[str, Any], name: str) -> ResolvedSet:
         above=tuple(settings["above"]),
         sdists=tuple(settings.get("sdists", ())),
     )
+
+
+def _read_apt(row: dict[str, Any]) -> AptTable:
+    sets = {name: packages for name, packages in row.items() if isinstance(packages, dict)}
+    return AptTable(row["release"], tuple(row["components"]), sets)
 
 
 def _read_variant(name: str, row: dict[str, Any]) -> Variant:
