@@ -164,7 +164,7 @@ def _ask(client: Path) -> Engine | str:
         return _why_docker_is_silent(client, said, version)
     options = _call(client, "info", "--format", "{{json .SecurityOptions}}")
     if options.returncode:
-        return f"{client} info failed: {_last_line(options.stderr)}"
+        return _unclear(client, "info", options)
     rootless = any("rootless" in option for option in json.loads(options.stdout) or [])
     major = re.search(r"version (\d+)", said.stdout)
     builds = bool(major and int(major[1]) < _FIRST_WITHOUT_BUILDER) or not _call(client, "buildx", "version").returncode
@@ -175,7 +175,8 @@ def _ask_podman(client: Path) -> Engine | str:
     answer = _call(client, "info", "--format", "{{.Version.Version}} {{.Host.Security.Rootless}}")
     words = answer.stdout.split()
     if answer.returncode or len(words) != 2:
-        return f"podman ({client}) is installed but does not work here: {_last_line(answer.stderr)}"
+        said = _last_line(answer.stderr)
+        return f"{client} is installed but does not work here ({said}): mend what `podman info` names, or use docker."
     return Engine("podman", client, words[0], words[1] == "true")
 
 
@@ -194,7 +195,11 @@ def _why_docker_is_silent(
             "docker is installed but its daemon does not answer: start it (`sudo systemctl start docker`), or use "
             "podman."
         )
-    return f"{client} version failed: {_last_line(version.stderr)}"
+    return _unclear(client, "version", version)
+
+
+def _unclear(client: Path, verb: str, answer: subprocess.CompletedProcess[str]) -> str:
+    return f"`{client} {verb}` fails ({_last_line(answer.stderr)}): mend that, or use podman."
 
 
 def _call(client: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -134,12 +134,12 @@ def _identity(engine: Engine) -> list[str]:
     return caller + [word for group in groups for word in ("--group-add", str(group))]
 
 
-def _selinux(enforce: Path = _SELINUX) -> list[str]:
+def _selinux() -> list[str]:
     """Where SELinux enforces, no separation by label for this container.
 
     The other way, `:z` on each mount, would write a new label on every file of a data set, and fails on NFS.
     """
-    enforcing = enforce.is_file() and enforce.read_text().strip() == "1"
+    enforcing = _SELINUX.is_file() and _SELINUX.read_text().strip() == "1"
     return ["--security-opt", "label=disable"] if enforcing else []
 
 

@@ -1,0 +1,71 @@
+"""A host without engines, and shell scripts that answer as docker and podman do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.image import engine, run
+
+DOCKER = """
+case "$*" in
+  --version) echo "Docker version {client}, build 1" ;;
+  "version --format "*) echo {server} ;;
+  "info --format "*) echo '{security}' ;;
+  "buildx version") exit {buildx} ;;
+  "image inspect "*) [ "$3" = racdino:latest ] || {{ echo "Error: No such image: $3" >&2; exit 1; }} ;;
+  *) printf 'argument=%s\\n' "$@"; exit 7 ;;
+esac
+"""
+PODMAN = """
+case "$*" in
+  --version) echo "podman version 4.3.1" ;;
+  "info --format "*) echo "4.3.1 {rootless}" ;;
+  "image inspect "*) [ "$3" = racdino:latest ] || {{ echo "Error: $3: image not known" >&2; exit 125; }} ;;
+  *) printf 'argument=%s\\n' "$@"; exit 7 ;;
+esac
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Put a program into a folder of its own at the end of a PATH that starts with a shell alone."""
+    folders = [tmp_path / "shell"]
+    folders[0].mkdir()
+    (folders[0] / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(folders[0]))
+    monkeypatch.setattr(engine, "_SYSTEM", tmp_path / "no usr bin")
+    monkeypatch.setattr(engine, "_CDI_FOLDERS", (tmp_path / "cdi",))
+    monkeypatch.setattr(run, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(run, "_SELINUX", tmp_path / "no selinux")
+    for name in ("RACDINO_ENGINE", "RACDINO_DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def program(name: str, script: str) -> Path:
+        folder = tmp_path / f"path{len(folders)}"
+        folder.mkdir()
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+        folders.append(folder)
+        monkeypatch.setenv("PATH", ":".join(map(str, folders)))
+        return folder / name
+
+    return program
+
+
+@pytest.fixture
+def docker(place: Callable[..., Path]) -> Callable[..., Path]:
+    def script(client: str = "20.10.24", server: str = "20.10.24", security: str = "[]", buildx: int = 1) -> Path:
+        return place("docker", DOCKER.format(client=client, server=server, security=security, buildx=buildx))
+
+    return script
+
+
+@pytest.fixture
+def podman(place: Callable[..., Path]) -> Callable[..., Path]:
+    def script(rootless: str = "true", name: str = "podman") -> Path:
+        return place(name, PODMAN.format(rootless=rootless))
+
+    return script
