@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ IMAGE = "racdino:latest"
 COMMANDS = ("verify", "train", "eval", "shell", "info", "exec")
 ROOT = Path(__file__).resolve().parents[2]
 _SELINUX = Path("/sys/fs/selinux/enforce")
+_STATUS = Path("/proc/self/status")
+_SYS_RESOURCE = 24  # the number of that capability
 _GIB = 1 << 30
 _SHARED_GIB = 16
 _STACK = 64 << 20  # bytes
@@ -116,10 +119,15 @@ def _shared_memory() -> str:
 
 
 def _limits(engine: Engine) -> list[str]:
-    """Pinned memory for NCCL and stack for its threads, as NVIDIA advises; a rootless engine may not raise them."""
+    """Pinned memory and stack for NCCL and its threads, as NVIDIA advises; a rootless engine may not raise them.
+
+    Nor may an engine that itself runs in a container without CAP_SYS_RESOURCE raise the limit of pinned memory.
+    """
     if engine.rootless:
         return []
-    return ["--ulimit", "memlock=-1", "--ulimit", f"stack={_STACK}"]
+    bounding = re.findall(r"^CapBnd:\s*(\w+)$", _STATUS.read_text(), re.MULTILINE)
+    allowed = all(int(mask, 16) >> _SYS_RESOURCE & 1 for mask in bounding)
+    return [*(["--ulimit", "memlock=-1"] if allowed else []), "--ulimit", f"stack={_STACK}"]
 
 
 def _identity(engine: Engine) -> list[str]:

@@ -40,6 +40,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     monkeypatch.setattr(engine, "_CDI_FOLDERS", (tmp_path / "cdi",))
     monkeypatch.setattr(run, "has_nvidia_gpu", lambda: False)
     monkeypatch.setattr(run, "_SELINUX", tmp_path / "no selinux")
+    (tmp_path / "status").write_text("CapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n")
+    monkeypatch.setattr(run, "_STATUS", tmp_path / "status")
     for name in ("RACDINO_ENGINE", "RACDINO_DATA"):
         monkeypatch.delenv(name, raising=False)
 

@@ -95,6 +95,12 @@ def test_a_rootful_engine_gets_the_caller_and_the_callers_groups(docker, checkou
     assert pairs(command, "--ulimit") == ["memlock=-1", "stack=67108864"]
 
 
+def test_an_engine_in_a_container_is_not_asked_to_raise_what_it_may_not(docker, checkout, printed, tmp_path):
+    docker()
+    (tmp_path / "status").write_text("CapBnd:\t000001fffeffffff\n")  # all but CAP_SYS_RESOURCE
+    assert pairs(printed("info"), "--ulimit") == ["stack=67108864"]
+
+
 def test_rootless_podman_keeps_the_callers_id(podman, checkout, printed):
     podman()
     command = printed("info")
