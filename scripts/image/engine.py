@@ -148,7 +148,7 @@ def _clients(name: str) -> list[Path]:
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     found: dict[Path, Path] = {}
     for candidate in (folder / name for folder in [*folders, _SYSTEM]):
-        if candidate.is_file() and os.access(candidate, os.X_OK):
+        if os.access(candidate, os.X_OK) and candidate.is_file():  # a folder on PATH may be closed to the caller
             found.setdefault(candidate.resolve(), candidate)
     return list(found.values())
 

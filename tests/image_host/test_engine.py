@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,11 @@ def test_the_host_side_needs_no_package():
     code = "import scripts.image.run, sys; print(*{name.split('.')[0] for name in sys.modules})"
     answer = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(answer.stdout.split()) - sys.stdlib_module_names - {"__main__"} == {"scripts"}
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="no folder is closed to root")
+def test_a_folder_on_path_that_is_closed_to_the_caller_is_passed_over(place, docker):
+    closed = place("docker", "exit 0").parent
+    closed.chmod(0)
+    client = docker()
+    assert find_engine().path == client
