@@ -15,6 +15,7 @@ else:
     import tomli as tomllib  # in dev.lock: Python 3.10 has no TOML reader of its own
 
 SETS = ("build", "native", "flash-attn", "dev", "bootstrap")
+_TOOLS = "tools"  # names rows of the others
 _REASONS = ("why", "source", "relaxed")
 
 
@@ -103,7 +104,7 @@ def read_table(path: Path) -> Table:
             python=raw["python"]["version"],
             cuda={key: raw["cuda"][key] for key in ("nvcc", "arch-list", "gcc-max")},
             uv={key: raw["bootstrap"]["uv"][key] for key in ("release", "program-sha256")},
-            sets={name: _read_set(path, raw, name) for name in SETS},
+            sets={**{name: _read_set(path, raw, name) for name in SETS}, _TOOLS: _read_tools(raw)},
             variants={name: _read_variant(name, row) for name, row in raw["variant"].items()},
             overrides=_versions(path, "override", raw["override"]),
             excludes=tuple(sorted(raw["exclude"])),
@@ -124,6 +125,12 @@ def _read_set(path: Path, raw: dict[str, Any], name: str) -> ResolvedSet:
         above=tuple(settings["above"]),
         sdists=tuple(settings.get("sdists", ())),
     )
+
+
+def _read_tools(raw: dict[str, Any]) -> ResolvedSet:
+    versions = {name: row["version"] for part in SETS for name, row in raw[part].items()}
+    pins = {name: versions[name] for name in raw[_TOOLS]["packages"]}
+    return ResolvedSet(_TOOLS, pins, raw["set"][_TOOLS]["exclude-newer"], (), ())
 
 
 def _read_apt(row: dict[str, Any]) -> AptTable:

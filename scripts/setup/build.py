@@ -38,7 +38,7 @@ class Builder:
 
     @property
     def fresh(self) -> Path:
-        return self.plan.root / ".venv.new"
+        return self.plan.fresh
 
     @property
     def python(self) -> Path:
@@ -87,11 +87,13 @@ class Builder:
         done.parent.mkdir(exist_ok=True)
         done.write_text(wanted, encoding="utf-8")
 
+    def wheel(self, name: str) -> Wheel:
+        """The wheel of one of the packages that are compiled here, from the cache or new."""
+        recipe, facts = self._recipes()[name]
+        return ensure_wheel(self.tools, self.python, recipe, facts, self.cache)
+
     def _wheels(self) -> dict[str, Wheel]:
-        wheels = {
-            name: ensure_wheel(self.tools, self.python, recipe, facts, self.cache)
-            for name, (recipe, facts) in self._recipes().items()
-        }
+        wheels = {name: self.wheel(name) for name in self._recipes()}
         paths = [wheel.path for wheel in wheels.values()]
         label = f"{', '.join(wheels)}: installing"
         self.tools.uv_pip("install", self.python, ["--no-deps", "--reinstall", "--no-index", *paths], label, 5)

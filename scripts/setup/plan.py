@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ class Plan:
     @property
     def prefix(self) -> Path:
         return self.root / ".venv"
+
+    @property
+    def fresh(self) -> Path:
+        """Where it is made, before it takes the place of an older one."""
+        return self.root / ".venv.new"
 
     @property
     def locks(self) -> tuple[str, ...]:
@@ -68,6 +74,23 @@ class Plan:
             project=self.project_digest(),
             extension=self.extension_digest(),
         )
+
+
+@dataclass(frozen=True)
+class ImagePlan(Plan):
+    """The environment of an image: made where it stays, and without the tools of development."""
+
+    @property
+    def prefix(self) -> Path:
+        return Path(sys.prefix)
+
+    @property
+    def fresh(self) -> Path:
+        return self.prefix
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        return tuple(lock for lock in super().locks if lock != "dev.lock")
 
 
 def why_environment_is_stale(plan: Plan, prefix: Path) -> str | None:
