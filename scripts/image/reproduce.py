@@ -73,6 +73,7 @@ def reproduce(work: Path, variant: str, arch_list: str, engine: Engine) -> list[
         build(root=copy_checkout(ROOT, work, copy), tag=tag, fresh=True, variant=variant, arch_list=arch_list)
         exported, normal = work / f"exported-{number}.tar", work / f"normal-{number}.tar"
         engine.run(["save", "--output", str(exported), tag])
+        engine.run(["image", "rm", tag])
         print(f"build {number}: image {normalise(exported, normal, epoch)} once normalised", flush=True)
         exported.unlink()
         exports.append(normal)

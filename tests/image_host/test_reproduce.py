@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import stat
 import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 from archives import docker_archive, entry, layer
@@ -109,18 +111,60 @@ def test_the_exit_status_is_the_verdict(monkeypatch, reasons, status):
     assert reproduce.main([]) == status
 
 
-def test_the_copies_hold_the_commit_and_differ_in_folder_mode_and_time(tmp_path):
-    origin = tmp_path / "origin"
+def checkout(folder: Path) -> Path:
+    """A repository with one commit."""
+    origin = folder / "origin"
     origin.mkdir()
     (origin / "tracked.py").write_text("1\n")
-
-    def git(*arguments: str) -> None:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.invalid"]
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.invalid"]
+    for arguments in (["init"], ["add", "tracked.py"], ["commit", "--message", "one"]):
         subprocess.run(["git", "-C", origin, *identity, *arguments], check=True, capture_output=True)
+    return origin
 
-    git("init")
-    git("add", "tracked.py")
-    git("commit", "--message", "one")
+
+class Builder:
+    """Stands for build and engine: an image holds the folder's content, and what ``leak`` makes of the folder."""
+
+    def __init__(self, leak) -> None:
+        self.leak, self.images, self.calls = leak, {}, []
+
+    def build(self, *, root: Path, tag: str, **options) -> None:
+        self.calls.append((root, options))
+        content = (root / "tracked.py").read_bytes() + self.leak(root)
+        self.images[tag] = layer(entry("tracked.py", content, mtime=int((root / "tracked.py").stat().st_mtime)))
+
+    def run(self, arguments: list[str]) -> None:
+        if arguments[0] == "save":
+            docker_archive(Path(arguments[2]), [self.images[arguments[3]]])
+        else:
+            assert arguments[:2] == ["image", "rm"]
+            del self.images[arguments[2]]
+
+
+@pytest.mark.parametrize(
+    ("leak", "kinds"),
+    [(lambda root: b"", []), (lambda root: str(root).encode(), ["size", "content"])],
+    ids=["nothing leaks", "the folder's name leaks"],
+)
+def test_two_builds_from_fresh_copies_are_compared_once_normalised(monkeypatch, tmp_path, capsys, leak, kinds):
+    origin, work = checkout(tmp_path), tmp_path / "work"
+    builder = Builder(leak)
+    monkeypatch.setitem(sys.modules, "scripts.image.build", builder)
+    monkeypatch.setattr(reproduce, "ROOT", origin)
+    (origin / "tracked.py").write_text("not committed\n")
+    found = reproduce.reproduce(work, "cpu", "8.0", builder)
+    assert [difference.kind for difference in found] == kinds
+    first, second = builder.calls
+    assert first[0] != second[0]
+    assert first[1] == second[1] == {"fresh": True, "variant": "cpu", "arch_list": "8.0"}
+    assert builder.images == {}
+    said = capsys.readouterr().out
+    assert "what is not committed is left out" in said
+    assert f"layer  1  {'different' if kinds else 'same     '}  " in said
+
+
+def test_the_copies_hold_the_commit_and_differ_in_folder_mode_and_time(tmp_path):
+    origin = checkout(tmp_path)
     (origin / "untracked.py").write_text("2\n")
     for copy in (Copy("a", 0o002, 1_000_000_000), Copy("b/c", 0o077, 4_000_000_000)):
         folder = copy_checkout(origin, tmp_path, copy)
