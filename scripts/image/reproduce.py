@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImageError as error:
         print(f"image.reproduce: {error}", file=sys.stderr)
         return 2
+    except subprocess.CalledProcessError as error:
+        print(f"image.reproduce: a build failed; its last lines are above, its log is {error.output}.", file=sys.stderr)
+        return 2
     print(verdict(differences))
     return int(any(difference.reason is None for difference in differences))
 

@@ -13,6 +13,7 @@ from archives import docker_archive, entry, layer
 
 from scripts.image import reproduce
 from scripts.image.compare import EXPLAINED, LayerDifference, compare
+from scripts.image.errors import ImageError
 from scripts.image.reproduce import Copy, copy_checkout, verdict
 
 SAME = {"name": "opt/tool", "content": b"program", "mode": 0o644, "mtime": 5}
@@ -120,6 +121,19 @@ def checkout(folder: Path) -> Path:
     for arguments in (["init"], ["add", "tracked.py"], ["commit", "--message", "one"]):
         subprocess.run(["git", "-C", origin, *identity, *arguments], check=True, capture_output=True)
     return origin
+
+
+@pytest.mark.parametrize("error", [ImageError("no engine"), subprocess.CalledProcessError(1, "build", "the.log")])
+def test_a_comparison_that_could_not_be_made_is_no_verdict(monkeypatch, capsys, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(reproduce, "find_engine", lambda: None)
+    monkeypatch.setattr(reproduce, "reproduce", fail)
+    assert reproduce.main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("image.reproduce: ")
 
 
 class Builder:
