@@ -43,9 +43,7 @@ def ensure_base(engine: Engine, pinned: str) -> Base:
     lock = ROOT / "environment" / "apt.lock"
     name = f"racdino-base:{_key(lock)}"
     if not engine.has_image(name):
-        print(
-            "base: no registry answers for the pinned one, so it is bootstrapped from apt.lock (about 40 s)", flush=True
-        )
+        print("base: no registry answers for the pinned one, so one is made of apt.lock (about 40 s)", flush=True)
         with tempfile.TemporaryDirectory(prefix="racdino-base-") as folder:
             archive = Path(folder) / "base.tar"
             bootstrap(archive)

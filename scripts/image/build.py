@@ -1,4 +1,4 @@
-"""Build the image: `make image`, `invoke build`. Says what it builds from, how far it is and how long each stage took."""
+"""Build the image: `make image`, `invoke build`. Says what it builds from, how far it is and how long stages took."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import racdino
 from racdino.environment.locks import digest, read_header
-from scripts.image.base import Base, ensure_base
+from scripts.image.base import Base, ensure_base, epoch
 from scripts.image.bundle import Bundle, open_bundle
 from scripts.image.engine import Engine, find_engine
 from scripts.image.errors import ImageError
@@ -87,9 +87,7 @@ def build(
     engine = engine or find_engine()
     engine.require_builder()
     stated = " ".join(arch_list.replace(";", " ").split()) or _targets(root, variant)
-    print(
-        f"engine: {engine.name} {engine.version}; variant: {variant}; GPU targets of our operator: {stated or 'none'}"
-    )
+    print(f"engine: {engine.name} {engine.version}; variant: {variant}; operator for GPUs: {stated or 'none'}")
     offline = open_bundle(engine, bundle) if bundle else None
     table = read_table(root / "environment" / "pins.toml").image
     base = offline.base if offline else ensure_base(engine, table["base"])
@@ -152,6 +150,7 @@ def _arguments(
         "TOOLCHAIN": "nvcc" if targets else "gcc",
         "ARCH_LIST": targets.replace(" ", ";"),
         "FLASH_ATTN": flash_attn,
+        "SOURCE_DATE_EPOCH": str(epoch(ROOT / "environment" / "apt.lock")),
     }
     if offline:
         values["BUNDLE"] = offline.name

@@ -119,15 +119,14 @@ def _shared_memory() -> str:
 
 
 def _limits(engine: Engine) -> list[str]:
-    """Pinned memory and stack for NCCL and its threads, as NVIDIA advises; a rootless engine may not raise them.
+    """Pinned memory and stack for NCCL and its threads, as NVIDIA advises.
 
-    Nor may an engine that itself runs in a container without CAP_SYS_RESOURCE raise the limit of pinned memory.
+    A rootless engine may not raise them, nor one that itself runs in a container without CAP_SYS_RESOURCE.
     """
-    if engine.rootless:
-        return []
     bounding = re.findall(r"^CapBnd:\s*(\w+)$", _STATUS.read_text(), re.MULTILINE)
-    allowed = all(int(mask, 16) >> _SYS_RESOURCE & 1 for mask in bounding)
-    return [*(["--ulimit", "memlock=-1"] if allowed else []), "--ulimit", f"stack={_STACK}"]
+    if engine.rootless or not all(int(mask, 16) >> _SYS_RESOURCE & 1 for mask in bounding):
+        return []
+    return ["--ulimit", "memlock=-1", "--ulimit", f"stack={_STACK}"]
 
 
 def _identity(engine: Engine) -> list[str]:

@@ -1,6 +1,6 @@
 """Python 3.10 and uv for the image: fetched by the build, or this machine's own where that cannot be reached.
 
-The host's Python is the one that runs this. It moves to /opt/python: its own folder, its run path and its build settings
+The host's Python is the one that runs this. It moves to /opt/python: a folder of its own, run path and build settings
 mended, and what belongs to this machine (site-packages, byte code) left behind.
 """
 
@@ -140,7 +140,7 @@ def _moved(key: str, value: object) -> object:
 
 
 def _copy_wheels(target: Path) -> None:
-    """Wheels compiled with this very Python; the build uses one where everything else that shapes it is the same too."""
+    """Wheels compiled with this very Python; a build uses one where all else that shapes it is the same too."""
     target.mkdir()
     for record in sorted((cache_root() / "wheels").glob("*/wheel.json")):
         content = json.loads(record.read_text(encoding="utf-8"))

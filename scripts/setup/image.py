@@ -54,7 +54,7 @@ def wheel(plan: ImagePlan, name: str, output: Path) -> None:
 
 
 def finish(plan: ImagePlan, folders: list[Path]) -> None:
-    """Prove every file of the environment and note what it was made from; the wheels' hashes are taken on the way."""
+    """Prove every file of the environment and note what it was made from."""
     wheels = {
         normalised(path.name.partition("-")[0]): sha256(path) for folder in folders for path in folder.glob("*.whl")
     }
