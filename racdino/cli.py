@@ -1,4 +1,4 @@
-"""The ``racdino`` command: ``racdino weights list``, ``racdino weights fetch dinov2_vitb14``, ``racdino verify``."""
+"""The ``racdino`` command: ``racdino info``, ``verify``, ``train CONFIG``, ``weights fetch dinov2_vitb14``, ..."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from pathlib import Path
 
 import racdino
 
+_OWN_OPTIONS = {  # commands that read their arguments themselves, or hand them on
+    "verify": "prove the installation and run the backbone on camera frames",
+    "train": "CONFIG [OPTION ...]: train.py of the working directory, one process per visible GPU",
+    "eval": "CONFIG --weights FILE [OPTION ...]: val.py of the working directory",
+    "shell": "bash in this environment",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. What a command needs is imported when it runs."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["verify"]:  # its options are its own
-        from racdino.verify.main import main as verify
-
-        return verify(arguments[1:])
+    if arguments and arguments[0] in _OWN_OPTIONS:
+        return _run_with_own_options(*arguments)
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -25,11 +30,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _run_with_own_options(command: str, *arguments: str) -> int:
+    if command == "verify":
+        from racdino.verify.main import main as verify
+
+        return verify(arguments)
+    from racdino import launch
+
+    run = {"train": launch.train, "eval": launch.evaluate, "shell": launch.shell}[command]
+    return run(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="racdino", description=racdino.__doc__)
     parser.add_argument("--version", action="version", version=f"racdino {racdino.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    commands.add_parser("verify", help="check the installation and run the backbone on camera frames", add_help=False)
+    info = commands.add_parser("info", help="what this is: versions, variant, GPU targets, locks")
+    info.add_argument("--json", action="store_true", help="as one JSON object, with the image's CycloneDX list")
+    info.set_defaults(run=_info)
+    doctor = commands.add_parser("doctor", help="check machine, packages, op, configs, weights and data set")
+    doctor.set_defaults(run=_doctor)
+    for name, text in _OWN_OPTIONS.items():
+        commands.add_parser(name, help=text, add_help=False)
 
     weights = commands.add_parser("weights", help="list and fetch the published DINOv2 weights")
     actions = weights.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -47,6 +69,19 @@ def _parser() -> argparse.ArgumentParser:
     fetching.add_argument("--url", help="a mirror to take it from; the file must still have the published sha256")
     fetching.set_defaults(run=_fetch_weights)
     return parser
+
+
+def _info(options: argparse.Namespace) -> int:
+    from racdino.environment import info
+
+    print(info.as_json() if options.json else info.as_text())
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from racdino.doctor.main import main as doctor
+
+    return doctor()
 
 
 def _list_weights(_: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Behind ``python check_dinov2_setup.py``: imports, extension, configs, weights and data set."""
+"""Behind ``python check_dinov2_setup.py`` and ``racdino doctor``: imports, extension, configs, weights and data set."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ def main(root: Path) -> int:
 
 def setup_findings() -> Iterator[Finding]:
     """All checks, in the order in which one depends on the next."""
+    yield from code_findings()
+    yield from training_findings()
+
+
+def code_findings() -> Iterator[Finding]:
+    """What importing and building needs; the working directory is a checkout and on ``sys.path``."""
     for name in FRAMEWORKS:
         yield framework(name)
     yield compiled()
@@ -37,6 +43,10 @@ def setup_findings() -> Iterator[Finding]:
     yield registered()
     for path in (config_checks.BASELINE, config_checks.FIXED):
         yield config_checks.load("config.load", path)[0]
+
+
+def training_findings() -> Iterator[Finding]:
+    """What only training needs, looked for from the working directory."""
     yield optional.dinov2_weights()
     yield optional.resnet_weights()
     yield optional.data_set()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
+import sys
 import sysconfig
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import torch
@@ -13,7 +15,9 @@ from racdino.environment import extension_cache
 
 PACKAGE = Path(__file__).resolve().parent.parent
 LIBRARY = PACKAGE / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
+IMAGE_LIBRARY = Path("/opt/racdino/racdino") / LIBRARY.name
 BUILD_COMMAND = "python setup.py build_ext --inplace"
+_NAME = "racdino._C"
 
 
 def load() -> None:
@@ -22,17 +26,36 @@ def load() -> None:
     Raises:
         ImportError: it is missing, or was built from other sources or for another torch.
     """
+    spec = spec_from_file_location(_NAME, find())
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[_NAME] = module
+
+
+def find() -> Path:
+    """The compiled operator that fits these sources and this torch.
+
+    In the image that is the image's own first: it also serves a checkout mounted there, whose operator, if it has one,
+    was built on the machine outside, for another torch and C library.
+
+    Raises:
+        ImportError: there is none; the sentence is about the checkout's own.
+    """
+    if os.environ.get("RACDINO_IMAGE") and IMAGE_LIBRARY.is_file() and not _stale(IMAGE_LIBRARY):
+        return IMAGE_LIBRARY
     where = f"run `{BUILD_COMMAND}` in {PACKAGE.parent}"
     if not LIBRARY.is_file():
         raise ImportError(f"racdino's compiled operator {LIBRARY.name} is missing: {where}.")
-    if reason := _stale():
+    if reason := _stale(LIBRARY):
         raise ImportError(f"racdino's compiled operator {LIBRARY.name} is stale ({reason}): {where}.")
-    importlib.import_module("racdino._C")
+    return LIBRARY
 
 
-def _stale() -> str | None:
+def _stale(library: Path) -> str | None:
     try:
-        facts = extension_cache.read_record(LIBRARY)["facts"]
+        facts = extension_cache.read_record(library)["facts"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return f"no valid record {extension_cache.RECORD_NAME} beside it"
     assert isinstance(facts, dict)

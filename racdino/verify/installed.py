@@ -9,11 +9,10 @@ from pathlib import Path
 
 from racdino.environment import extension_cache, locks, manifest
 from racdino.environment.hashing import sha256
+from racdino.environment.info import SHOWN
 from racdino.environment.locks import LOCKS, LockError
 from racdino.environment.state import State, read_state
 from racdino.verify.errors import VerifyError
-
-SHOWN = ("torch", "torchvision", "mmcv-full", "mmdet", "mmdet3d", "xformers", "flash-attn", "spconv-cu118", "numpy")
 
 
 def versions() -> dict[str, str]:
@@ -72,12 +71,14 @@ def extension_library() -> Path:
     """The file of ``racdino._C``.
 
     Raises:
-        VerifyError: it was not built.
+        VerifyError: it was not built, or from other sources.
     """
-    found = sorted(Path(extension_cache.__file__).resolve().parents[1].glob("_C.*.so"))
-    if len(found) != 1:
-        raise VerifyError(f"racdino holds {len(found)} files _C.*.so, not one; run `./fix_dinov2_import.sh`.")
-    return found[0]
+    try:
+        from racdino.ops._library import find
+
+        return find()
+    except ImportError as error:
+        raise VerifyError(str(error)) from error
 
 
 @lru_cache(maxsize=1)  # two rows, one reading of some ten thousand files

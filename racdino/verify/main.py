@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from racdino.container import places
+
 if TYPE_CHECKING:
     from racdino.verify.fingerprint import Fingerprint
     from racdino.verify.frame import Frame
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTPUT = ROOT / "outputs" / "verify"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,13 +49,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--output",
         type=Path,
         metavar="DIR",
-        default=OUTPUT,
-        help="where report.json and report.html go (default: %(default)s)",
+        help="where report.json and report.html go (default: verify in $RACDINO_OUTPUTS, else outputs/verify)",
     )
     parser.add_argument(
         "--compare", type=Path, metavar="FILE", help="report.json of another machine, to compare the fingerprint with"
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.output = arguments.output or places.outputs() / "verify"
+    return arguments
 
 
 def _read_inputs(arguments: argparse.Namespace) -> tuple[Callable[[], Frame], Fingerprint | None]:

@@ -1,0 +1,92 @@
+"""`racdino train` and `eval` become upstream's scripts in the working directory; bad input is one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from racdino import launch
+from racdino.doctor import gpu_driver
+from racdino.doctor.gpu_driver import Driver, Gpu
+
+ROOT = Path(__file__).resolve().parents[2]
+H100 = Gpu("NVIDIA H100", (9, 0))
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name in ("train.py", "val.py"):
+        (tmp_path / name).write_text("import json, os, sys; print(json.dumps([sys.argv, os.getpid()]))")
+    (tmp_path / "my config.py").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def became(monkeypatch):
+    lines: list[list[str]] = []
+    monkeypatch.setattr(launch, "replace_process", lambda line: lines.append(list(line)) or 0)
+    return lines
+
+
+def gpus(monkeypatch, count: int) -> None:
+    monkeypatch.setattr(gpu_driver, "probe", lambda: Driver(library=True, gpus=(H100,) * count))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_process_trains_the_config(checkout, became, monkeypatch, count):
+    gpus(monkeypatch, count)
+    assert launch.train(["my config.py", "--override", "optimizer.lr=1e-4"]) == 0
+    assert became == [[sys.executable, "train.py", "--config", "my config.py", "--override", "optimizer.lr=1e-4"]]
+
+
+def test_several_gpus_get_a_process_each(checkout, became, monkeypatch):
+    gpus(monkeypatch, 8)
+    assert launch.evaluate(["my config.py", "--weights", "last.pth"]) == 0
+    (line,) = became
+    assert line[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "8"]
+    assert line[6:] == ["val.py", "--config", "my config.py", "--weights", "last.pth"]
+
+
+def test_a_rank_that_another_launcher_set_is_respected(checkout, became, monkeypatch):
+    gpus(monkeypatch, 8)
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    launch.train(["--config", "my config.py"])
+    assert became == [[sys.executable, "train.py", "--config", "my config.py"]]
+
+
+def test_a_config_that_does_not_exist_is_one_sentence(checkout, became, capsys):
+    assert launch.train(["configs/typo.py"]) == 2
+    assert capsys.readouterr().err == f"racdino: {checkout}/configs/typo.py, the config, does not exist.\n"
+    assert became == []
+
+
+def test_without_a_script_it_says_what_this_release_lacks(checkout, became, capsys):
+    (checkout / "train.py").unlink()
+    assert launch.train(["my config.py"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"racdino: {checkout} has no train.py, and this release has no training loop")
+    assert "mounted at /workspace" in said
+    assert became == []
+
+
+def test_the_command_becomes_the_script(checkout):
+    command = [sys.executable, "-I", "-m", "racdino", "train", "my config.py", "a b"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    ) as process:
+        assert process.stdout is not None
+        arguments, pid = json.loads(process.stdout.read())
+    assert arguments == ["train.py", "--config", "my config.py", "a b"]
+    assert pid == process.pid
+
+
+def test_the_shell_is_a_shell():
+    command = [sys.executable, "-m", "racdino", "shell", "-c", "exit 9"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
