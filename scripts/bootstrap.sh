@@ -1,6 +1,8 @@
 #!/bin/sh
 # Make or update .venv. Obtains the pinned uv (verified by hash) and a Python 3.10, then hands over to scripts/setup.
 # Called by `make setup` and `invoke setup`; VARIANT=cpu|cu118 chooses the variant, --flash-attn adds flash-attn.
+# --tools TASK ...: not .venv but invoke alone, for the tasks of the image, which need no environment on this machine.
+# BUNDLE=DIR: take what the tools need from a bundle (`invoke bundle`), not from the network.
 set -eu
 
 fail() {
@@ -98,6 +100,10 @@ find_python() {
     done
 }
 
+if [ -n "${BUNDLE:-}" ]; then
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS="$BUNDLE/python" UV_OFFLINE=1 UV_FIND_LINKS="$BUNDLE/python"
+fi
+
 uv=$(find_uv)
 if [ -z "$uv" ]; then
     install_uv
@@ -110,6 +116,21 @@ if [ -z "$python" ]; then
     "$uv" python install --no-bin 3.10 ||
         fail "there is no Python 3.10 with headers here and uv could not fetch one: apt install python3.10-dev python3.10-venv (Ubuntu 22.04), dnf install python3.10-devel, or without root pyenv install 3.10; then run this again."
     python=$("$uv" python find --managed-python --no-python-downloads 3.10)
+fi
+
+if [ "${1:-}" = --tools ]; then
+    shift
+    tools=$cache/tools/$(sha256sum environment/tools.lock | cut -c 1-12)-$("$python" -c 'import platform; print(platform.python_version())')
+    if [ ! -x "$tools/bin/python" ]; then
+        mkdir -p "$cache/tools"
+        work=$(mktemp -d "$cache/tools/.new.XXXXXX")
+        trap 'rm -rf "$work"' EXIT INT TERM
+        "$uv" venv --quiet --relocatable --python "$python" "$work/venv"
+        UV_LINK_MODE=copy "$uv" pip sync --quiet --require-hashes --python "$work/venv/bin/python" environment/tools.lock ||
+            fail "the tools in environment/tools.lock could not be installed (uv's own words are above): check the network or proxy (HTTPS_PROXY, SSL_CERT_FILE) and run this again."
+        mv -T "$work/venv" "$tools"
+    fi
+    RACDINO_UV=$uv exec "$tools/bin/python" -E -s -m invoke "$@"
 fi
 
 # -E -s: a PYTHONPATH or user site of the shell must not reach into the setup.

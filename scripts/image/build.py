@@ -91,7 +91,7 @@ def build(
     offline = open_bundle(engine, bundle) if bundle else None
     table = read_table(root / "environment" / "pins.toml").image
     base = offline.base if offline else ensure_base(engine, table["base"])
-    seed = ensure_seed(engine, os.environ.get("UV_RELEASE"))
+    seed = offline.seed if offline else ensure_seed(engine, os.environ.get("UV_RELEASE"))
     facts = image_facts(root, variant, stated, base, seed, table["image-python"])
     names = [tag] if tag else image_names(variant, target)
     command = [

@@ -47,8 +47,7 @@ def ensure_seed(engine: Engine, release: str | None) -> Seed:
     Args:
         release: where uv is fetched from instead of the address in bootstrap.lock.
     """
-    lock = ROOT / "environment" / "bootstrap.lock"
-    if _answers(release or read_header(lock)["release"]):
+    if _answers(release or read_header(ROOT / "environment" / "bootstrap.lock")["release"]):
         print("Python: the build that uv fetches and verifies", flush=True)
         return Seed(FETCHED, "uv")
     with tempfile.TemporaryDirectory(prefix="racdino-seed-") as folder:
