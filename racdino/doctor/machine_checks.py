@@ -51,7 +51,8 @@ def shared_memory() -> Finding:
         return Finding("machine.shm", Severity.OPTIONAL, cause, "start the container with --shm-size=16g or --ipc=host")
     free = found.f_bavail * found.f_frsize
     if free < SHARED_MEMORY_NEEDED:
-        cause = f"{SHARED_MEMORY} has {free >> 20} MiB free, and the data loader of one GPU needs {SHARED_MEMORY_NEEDED >> 20}"
+        needed = f"the data loader of one GPU needs {SHARED_MEMORY_NEEDED >> 20}"
+        cause = f"{SHARED_MEMORY} has {free >> 20} MiB free, and {needed}"
         return Finding("machine.shm", Severity.OPTIONAL, cause, "start the container with --shm-size=16g or --ipc=host")
     return Finding("machine.shm", Severity.OK, f"{free >> 20} MiB of shared memory")
 

@@ -105,9 +105,9 @@ def path_of(prefix: str | Path) -> Path:
     return Path(prefix) / NOTES / "cubins.json"
 
 
-def write(prefix: str | Path) -> Path:
-    """Scan an environment and keep the list in it; returns the list's path."""
-    path = path_of(prefix)
+def write(prefix: str | Path, path: str | Path | None = None) -> Path:
+    """Scan an environment and keep the list, in it or at ``path``; returns where."""
+    path = Path(path or path_of(prefix))
     path.parent.mkdir(exist_ok=True)
     listed = {name: asdict(of) for name, of in scan(prefix).items()}
     path.write_text(json.dumps(listed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -211,16 +211,14 @@ def _ascending(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=_capability))
 
 
-def main(arch_list: list[str]) -> int:
-    """``python -m racdino.environment.cubins [ARCH ...]``: keep the list of this environment, hold it to a promise."""
-    print(write(sys.prefix))
-    listed = read(sys.prefix) or {}
+def main(arguments: list[str]) -> int:
+    """``python -m racdino.environment.cubins [PREFIX [FILE]]``: write the list, of this environment by default."""
+    prefix, *path = arguments or [sys.prefix]
+    listed = scan(prefix)
+    print(f"{write(prefix, *path)}: {len(listed)} libraries with device code")
     for library, of in by_library(listed).items():
         print(f"{library:16}{of}")
-    missing = lacking(listed, arch_list)
-    for library, archs in missing.items():
-        print(f"{library} was promised for {' '.join(arch_list)} and lacks {' '.join(archs)}.", file=sys.stderr)
-    return 1 if missing else 0
+    return 0
 
 
 if __name__ == "__main__":

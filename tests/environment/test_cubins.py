@@ -8,7 +8,6 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -235,10 +234,8 @@ def test_cuobjdump_finds_the_same_in_what_nvcc_compiled(compiled):
     assert cubins.targets(compiled[0]) == listed_by_cuobjdump(compiled[0])
 
 
-def test_the_module_keeps_the_list_and_fails_on_a_broken_promise(library, tmp_path, monkeypatch, capsys):
+def test_the_module_writes_the_list_of_an_environment(library, tmp_path, capsys):
     library((".nv_fatbin", container((CUBIN, 80))), name="lib/mmcv/_ext.x.so")
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    monkeypatch.setattr(cubins, "_PACKAGE", tmp_path)
-    assert cubins.main([]) == 0
-    assert cubins.main(["8.0", "9.0+PTX"]) == 1
-    assert "mmcv-full was promised for 8.0 9.0+PTX and lacks 9.0+PTX." in capsys.readouterr().err
+    assert cubins.main([str(tmp_path), str(tmp_path / "list.json")]) == 0
+    assert json.loads((tmp_path / "list.json").read_text()) == {"lib/mmcv/_ext.x.so": {"cubins": ["8.0"], "ptx": []}}
+    assert "mmcv-full       8.0" in capsys.readouterr().out
