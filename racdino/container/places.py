@@ -50,7 +50,7 @@ def outputs() -> Path:
     here = Path.cwd()
     if here != PROJECT and is_checkout(here) and _can_be_written(here / "outputs"):
         return here / "outputs"
-    if _can_be_written(OUTPUTS):
+    if OUTPUTS.is_dir() and _can_be_written(OUTPUTS):
         return OUTPUTS
     home = Path.home() / "outputs"
     print(f"racdino: neither {here} nor {OUTPUTS} can be written, so results go to {home}.", file=sys.stderr)

@@ -155,6 +155,12 @@ def test_results_go_elsewhere_where_the_checkout_or_outputs_cannot_be_written(wo
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_an_outputs_folder_that_is_not_there_is_not_made_in_the_root(workspace, capsys):
+    (workspace.parent / "outputs").rmdir()
+    assert places.outputs() == Path.home() / "outputs"
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_place_that_was_chosen_is_kept(workspace, monkeypatch):
     monkeypatch.setenv("RACDINO_OUTPUTS", "/somewhere")
     assert places.outputs() == Path("/somewhere")
