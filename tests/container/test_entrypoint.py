@@ -22,7 +22,7 @@ SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], os.getcwd(), os.en
 def enter(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     """`python -I -m racdino.container ARGUMENTS`, as tini starts it."""
     command = [sys.executable, "-I", "-m", "racdino.container", *arguments]
-    environment = {**os.environ, "RACDINO_IMAGE": "1", **variables}
+    environment = {**os.environ, "RACDINO_IMAGE": "1", "RACDINO_OUTPUTS": "/somewhere", **variables}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
