@@ -1,7 +1,7 @@
 """Everything a build takes from the network in one folder, with checksums: `invoke bundle`, `make image BUNDLE=DIR`.
 
-DIR/base.tar     a minimal Debian of the base set of apt.lock       DIR/debs/     every package of apt.lock
-DIR/seed.tar     Python 3.10 and uv                                 DIR/python/   every file of the locks in environment/
+DIR/base.tar     a minimal Debian, apt.lock's base set       DIR/debs/     every package of apt.lock
+    DIR/seed.tar     Python 3.10 and uv                          DIR/python/   every file of the Python locks
 DIR/SHA256SUMS   of all of these; `sha256sum -c SHA256SUMS` checks them anywhere
 """
 
@@ -175,3 +175,7 @@ def _addresses(pins: dict[str, Pin]) -> Iterator[tuple[str, str]]:
         for file in files:
             if file["hashes"]["sha256"] in pin.hashes:
                 yield file["url"], file["hashes"]["sha256"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
