@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -32,11 +33,18 @@ class Base:
 
 
 def ensure_base(engine: Engine, pinned: str) -> Base:
-    """The pinned base, or one made here. Says which of the two.
+    """The pinned base, or one made here. Says which of the two. $BASE names another, of a mirror, say.
 
     Raises:
-        ImageError: no registry answers and the base cannot be bootstrapped either.
+        ImageError: no registry answers and the base cannot be bootstrapped either, or there is no $BASE.
     """
+    if given := os.environ.get("BASE"):
+        if not (engine.has_image(given) or _pull(engine, given)):
+            raise ImageError(
+                f"BASE={given} is neither here nor can it be pulled: unset BASE, or `{engine.name} pull` it."
+            )
+        print(f"base: {given}, as BASE says", flush=True)
+        return Base(given, "pulled")
     if engine.has_image(pinned) or _pull(engine, pinned):
         print(f"base: {pinned}", flush=True)
         return Base(pinned, "pulled")
@@ -120,8 +128,9 @@ def sources() -> Path:
 
 def _key(lock: Path) -> str:
     """Of everything that shapes a bootstrapped base."""
-    parts = [lock, ROOT / "docker" / "dpkg.cfg", Path(__file__), *([sources()] if sources().is_file() else [])]
-    return hashlib.sha256(b"\0".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+    parts = [lock, ROOT / "docker" / "dpkg.cfg", *([sources()] if sources().is_file() else [])]
+    recipe = inspect.getsource(_mmdebstrap).encode()
+    return hashlib.sha256(b"\0".join([recipe, *(part.read_bytes() for part in parts)])).hexdigest()[:12]
 
 
 def _pull(engine: Engine, name: str) -> bool:
