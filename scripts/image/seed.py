@@ -29,7 +29,7 @@ from scripts.uv import cache_root, find_uv
 ROOT = Path(__file__).resolve().parents[2]
 FETCHED = "seed-fetched"  # the stage of docker/Dockerfile
 HOME = Path("/opt/python")
-_LEFT_BEHIND = ("__pycache__", "site-packages", "dist-packages", "test", "*.a")
+_LEFT_BEHIND = ("__pycache__", "site-packages", "dist-packages", "test", "*.a", "*.o")
 _PATIENCE = 10  # seconds for the release archive's server to answer
 
 

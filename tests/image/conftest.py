@@ -15,6 +15,7 @@ from scripts.image.errors import ImageError
 
 IMAGE = os.environ.get("RACDINO_TEST_IMAGE", "racdino:latest")
 TIMEOUT = 600  # seconds
+collect_ignore = ["inside"]  # runs in a container: test_contents.py
 
 
 @dataclass(frozen=True)

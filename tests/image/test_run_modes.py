@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -34,7 +35,7 @@ def test_the_main_job_passes_with_everything_taken_away(image: Image):
 
 def test_the_five_steps_pass_with_the_entrypoint_skipped(image: Image):
     options = (*BARE, "--entrypoint", "/opt/venv/bin/python", "--workdir", "/opt/racdino")
-    assert "5 of 5 checks passed" in image.succeeds("-m", "racdino.verify.steps", options=options)
+    assert "all 5 checks passed" in image.succeeds("-m", "racdino.verify.steps", options=options)
 
 
 def test_a_program_starts_with_the_entrypoint_skipped_and_no_home(image: Image):
@@ -54,7 +55,8 @@ def test_a_program_starts_with_the_entrypoint_skipped_and_no_home(image: Image):
 @needs_root
 def test_what_is_written_on_a_mount_belongs_to_the_caller(image: Image, folder: Path):
     os.chown(folder, STRANGER, STRANGER)
-    image.succeeds("python", "-c", "open('result', 'w')", options=mounted(folder, *BARE))
+    (folder / "train.py").write_text("open('result', 'w')\n")
+    image.succeeds("python", "train.py", options=mounted(folder, *BARE))
     written = (folder / "result").stat()
     assert (written.st_uid, written.st_gid) == (STRANGER, STRANGER)
 
@@ -87,22 +89,20 @@ def test_process_1_is_tini(image: Image):
 def test_a_stop_reaches_every_worker(image: Image, folder: Path):
     folder.chmod(0o777)
     worker = (
-        "import pathlib, signal, sys, time\n"
+        "import os, pathlib, signal, sys, time\n"
+        "rank = os.environ['RANK']\n"
         "def stop(number, frame):\n"
-        "    pathlib.Path(f'/workspace/stopped-{sys.argv[1]}').touch(); sys.exit(0)\n"
+        "    time.sleep(1)  # as long as a checkpoint takes\n"
+        "    pathlib.Path(f'/workspace/stopped-{rank}').touch(); sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, stop)\n"
-        "pathlib.Path(f'/workspace/ready-{sys.argv[1]}').touch()\n"
+        "pathlib.Path(f'/workspace/ready-{rank}').touch()\n"
         "time.sleep(300)\n"
     )
     (folder / "worker.py").write_text(worker)
-    (folder / "launch.py").write_text(
-        "import subprocess, sys\n"
-        "workers = [subprocess.Popen([sys.executable, 'worker.py', str(n)]) for n in range(3)]\n"
-        "sys.exit(max(worker.wait() for worker in workers))\n"
-    )
     name = f"racdino-test-stop-{os.getpid()}"
     command = [str(image.engine.path), "run", "--rm", "--name", name, *mounted(folder), image.name]
-    with subprocess.Popen([*command, "python", "launch.py"], stderr=subprocess.DEVNULL) as running:
+    launch = ["torchrun", "--standalone", "--nproc_per_node", "3", "worker.py"]
+    with subprocess.Popen([*command, *launch], stderr=subprocess.DEVNULL) as running:
         try:
             until(lambda: len(list(folder.glob("ready-*"))) == 3)
             subprocess.run([str(image.engine.path), "kill", "--signal", "TERM", name], check=True, capture_output=True)
@@ -120,10 +120,14 @@ def test_a_small_shared_memory_is_named_before_a_dataloader_dies_of_it(image: Im
     assert ("--shm-size" in answer.stderr) == warned
 
 
-def test_a_missing_gpu_is_named_in_one_line(image: Image):
+def test_a_missing_gpu_is_named_in_one_line(image: Image, folder: Path):
+    """By the image for GPUs alone: the one under test may be the CPU's, so it is told that it is not."""
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("this machine has an NVIDIA GPU")
-    answer = image.run("python", "-c", "pass", options=("--shm-size", "4g"))
+    facts = json.loads(image.succeeds("cat", "/opt/venv/racdino/image.json"))
+    (folder / "image.json").write_text(json.dumps({**facts, "variant": "cu118"}))
+    for_gpus = f"type=bind,source={folder / 'image.json'},target=/opt/venv/racdino/image.json,readonly"
+    answer = image.run("python", "-c", "pass", options=("--shm-size", "4g", "--mount", for_gpus))
     (line,) = answer.stderr.splitlines()
     assert "GPU" in line
     assert "--gpus all" in line

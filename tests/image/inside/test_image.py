@@ -99,8 +99,8 @@ def test_nothing_of_the_build_is_left():
         left = [path for path, status in files(folder) if not stat.S_ISDIR(status.st_mode)]
         assert [path for path in left if path.name not in (".bashrc", ".profile")] == []
     endings = {".o", ".a", ".deb", ".whl"}
-    left = [path for path, status in files("/opt/racdino", "/opt/python") if path.suffix in endings]
-    assert left == []
+    left = [path for path, _ in files("/opt/racdino", "/opt/python") if path.suffix in endings]
+    assert [path for path in left if "ensurepip" not in path.parts] == []  # Python's own copy of pip is two wheels
     assert not Path("/var/cache/racdino").exists()
     assert not Path("/run/secrets").exists()
 
