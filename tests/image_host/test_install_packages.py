@@ -1,4 +1,4 @@
-"""docker/install-packages asks uv for every locked package but those that are compiled, and for a bundle's own files."""
+"""docker/install-packages asks uv for every locked package but those that are compiled, and for a bundle's files."""
 
 from __future__ import annotations
 
@@ -43,13 +43,12 @@ def install(tmp_path: Path) -> Callable[..., list[str]]:
 
 def entries(text: str) -> dict[str, str]:
     """Each entry of a lock, its hashes with it, by the first line."""
-    bodies = ("\n" + text).split("\n")
     found: dict[str, list[str]] = {}
-    for line in bodies:
-        if line and not line.startswith(("#", " ")):
-            found[line] = current = []
-        elif line.startswith(" "):
-            current.append(line)
+    for line in text.splitlines():
+        if line.startswith(" "):
+            list(found.values())[-1].append(line)
+        elif not line.startswith("#"):
+            found[line] = []
     return {head: "\n".join(lines) for head, lines in found.items()}
 
 
@@ -68,9 +67,8 @@ def test_every_package_is_installed_but_those_that_are_compiled(install, tmp_pat
 
 def test_flash_attn_is_compiled_wherever_it_is_locked(install, tmp_path):
     lock = tmp_path / "locks" / "cpu.lock"
-    lock.write_text(
-        f"flash-attn==2.3.5 \\\n    --hash=sha256:{'a' * 64}\nsix==1.16.0 \\\n    --hash=sha256:{'b' * 64}\n"
-    )
+    pins = {"flash-attn==2.3.5": "a" * 64, "six==1.16.0": "b" * 64}
+    lock.write_text("".join(f"{pin} \\\n    --hash=sha256:{value}\n" for pin, value in pins.items()))
     install("cpu", "/opt/venv")
     assert list(parse_lock(tmp_path / "mnt" / "seed" / "cpu.txt")) == ["six"]
 
