@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -15,16 +16,8 @@ from racdino.environment.apt import Deb, parse_apt_lock
 from racdino.environment.locks import LockError, read_header
 from scripts.locking.render import body_of
 from scripts.locking.resolve import RegistryError, ResolutionError
-from scripts.locking.table import AptTable
+from scripts.locking.table import BELOW, AptTable
 
-# What each set is installed on top of. dev stands beside nvcc: the CPU variant's dev image has no toolkit.
-BELOW = {
-    "base": (),
-    "runtime": ("base",),
-    "gcc": ("base", "runtime"),
-    "nvcc": ("base", "runtime", "gcc"),
-    "dev": ("base", "runtime", "gcc"),
-}
 ARCHITECTURE = "amd64"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -41,8 +34,10 @@ def resolve(table: AptTable, fetcher: Path) -> dict[str, Deb]:
     Args:
         fetcher: docker/fetch-debs, which knows where this machine's Debian archive is.
     Raises:
-        RegistryError: no archive is configured or none answers. ResolutionError: apt finds no solution.
+        RegistryError: no archive is configured or none answers. ResolutionError: apt finds no solution, or is not here.
     """
+    if not shutil.which("apt-get") or not _KEYRING.exists():
+        raise ResolutionError(f"this needs apt-get and {_KEYRING} (debian-archive-keyring): run it on Debian.")
     with tempfile.TemporaryDirectory(prefix="racdino-apt-") as folder:
         work = Path(folder)
         environment = {**os.environ, "APT_CONFIG": str(_configure(work, table, fetcher)), "LC_ALL": "C.UTF-8"}

@@ -50,7 +50,8 @@ def _generate_apt(folder: Path) -> int:
     new = apt.resolve(table, FETCHER)
     text = apt.render(table, new, path)
     lines = apt.difference(old, new)
-    print("\n".join(lines))
+    for line in lines:
+        print(line)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         print("apt.lock already is what the archive has.")
         return 0

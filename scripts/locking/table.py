@@ -17,6 +17,15 @@ else:
 SETS = ("build", "native", "flash-attn", "dev", "bootstrap")
 _TOOLS = "tools"  # names rows of the others
 _REASONS = ("why", "source", "relaxed")
+# The sets of Debian packages, and what each is installed on top of. dev stands beside nvcc: the CPU variant's dev image
+# has no toolkit.
+BELOW: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "runtime": ("base",),
+    "gcc": ("base", "runtime"),
+    "nvcc": ("base", "runtime", "gcc"),
+    "dev": ("base", "runtime", "gcc"),
+}
 
 
 class TableError(ValueError):
@@ -109,7 +118,7 @@ def read_table(path: Path) -> Table:
             overrides=_versions(path, "override", raw["override"]),
             excludes=tuple(sorted(raw["exclude"])),
             metadata={name: tuple(row["requires"]) for name, row in raw["metadata"].items()},
-            apt=_read_apt(raw["apt"]),
+            apt=_read_apt(path, raw["apt"]),
             image={"base": raw["image"]["base"]["name"], "image-python": raw["image"]["python"]["version"]},
         )
     except KeyError as error:
@@ -133,9 +142,16 @@ def _read_tools(raw: dict[str, Any]) -> ResolvedSet:
     return ResolvedSet(_TOOLS, pins, raw["set"][_TOOLS]["exclude-newer"], (), ())
 
 
-def _read_apt(row: dict[str, Any]) -> AptTable:
-    sets = {name: packages for name, packages in row.items() if isinstance(packages, dict)}
-    return AptTable(row["release"], tuple(row["components"]), sets)
+def _read_apt(path: Path, row: dict[str, Any]) -> AptTable:
+    rest = dict(row)
+    release, components = rest.pop("release"), tuple(rest.pop("components"))
+    for name, packages in rest.items():
+        if name not in BELOW or not isinstance(packages, dict):
+            raise TableError(f"{path}: [apt] has {name}, which is no set of the image ({', '.join(BELOW)}).")
+        for package, reason in packages.items():
+            if not isinstance(reason, str) or not reason.strip():
+                raise TableError(f"{path}: [apt.{name}] does not say why {package} is there.")
+    return AptTable(release, components, {name: rest[name] for name in BELOW})
 
 
 def _read_variant(name: str, row: dict[str, Any]) -> Variant:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from racdino.environment.locks import LOCKS, LockError, normalised, parse_lock, read_header
+from scripts.locking.render import LOCK_FILES
 
 HASH = "a" * 64
-ALL = ["build.lock", "cpu.lock", "cu118.lock", "dev.lock", "flash-attn.lock", "bootstrap.lock"]
+ALL = ["build.lock", "cpu.lock", "cu118.lock", "dev.lock", "flash-attn.lock", "tools.lock", "bootstrap.lock"]
 
 
 def parse(folder: Path, text: str):
@@ -56,10 +57,10 @@ def test_names_are_compared_as_the_registry_does():
     assert normalised("Nvidia_cuBLAS.cu11") == "nvidia-cublas-cu11"
 
 
-@pytest.mark.parametrize("lock", ALL)
+@pytest.mark.parametrize("lock", [*ALL, "apt.lock"])
 def test_no_lock_names_a_registry_or_an_index(lock: str):
     text = (LOCKS / lock).read_text()
-    for word in ("py" + "pi", "python" + "hosted", "--index", "--find-links"):
+    for word in ("py" + "pi", "python" + "hosted", "debian" + ".org", "--index", "--find-links"):
         assert word not in text
     allowed = ("https://download.pytorch.org/", "https://github.com/astral-sh/uv/releases/")
     assert [line for line in text.splitlines() if "://" in line and not any(url in line for url in allowed)] == []
@@ -94,6 +95,14 @@ def test_what_is_installed_together_agrees():
         assert name not in cpu or cpu[name] == pin
     for lock in ("dev.lock", "flash-attn.lock"):
         assert not parse_lock(LOCKS / lock).keys() & cpu.keys()
+    everything = {**cpu, **parse_lock(LOCKS / "dev.lock")}
+    for name, pin in parse_lock(LOCKS / "tools.lock").items():
+        assert everything[name] == pin
+
+
+def test_every_lock_is_looked_at_here():
+    assert {path.name for path in LOCKS.glob("*.lock")} == {*ALL, "apt.lock"}
+    assert {*ALL} == {*LOCK_FILES}
 
 
 def test_setup_finds_the_compilers_facts_without_the_table():
