@@ -123,18 +123,10 @@ def _moved(key: str, value: object) -> object:
         return value
     if old != "/usr":
         return value.replace(old, str(HOME))
-    # A distribution's Python: only what is Python's own moves with it.
-    moves = (
-        "prefix",
-        "exec_prefix",
-        "BINDIR",
-        "LIBDIR",
-        "LIBDEST",
-        "BINLIBDEST",
-        "INCLUDEPY",
-        "CONFINCLUDEPY",
-        "LIBPL",
-    )
+    # A distribution's Python: only what is Python's own moves with it, its library to where relocate() puts it.
+    if key == "LIBDIR":
+        return f"{HOME}/lib"
+    moves = ("prefix", "exec_prefix", "BINDIR", "LIBDEST", "BINLIBDEST", "INCLUDEPY", "CONFINCLUDEPY", "LIBPL")
     return value.replace(old, str(HOME), 1) if key in moves else value
 
 
