@@ -64,6 +64,24 @@ def said(python: Path, code: str) -> str:
 def test_the_python_runs_from_its_new_folder(made):
     python = python_of(made)
     code = "import sys, ssl, sqlite3, ctypes, os; print(sys.prefix, os.__file__, ssl.__file__)"
+    modules = [f"{python}/lib/python3.10/{name}.py" for name in ("os", "ssl")]
+    assert said(python / "bin" / "python3.10", code).split() == [str(python), *modules]
+
+
+def test_it_loads_its_own_library(made):
+    python = python_of(made)
+    libraries = list(python.glob("lib/libpython3.10.so.1*"))
+    if not libraries:
+        pytest.skip("this Python has no shared library")
+    code = "print(*{line.split()[-1] for line in open('/proc/self/maps') if 'libpython' in line})"
+    assert said(python / "bin" / "python", code).split() == [str(libraries[0])]
+
+
+def test_what_is_compiled_with_it_looks_in_opt_python(made):
+    code = (
+        "import importlib, json, sysconfig; name = sysconfig._get_sysconfigdata_name();"
+        "print(json.dumps(importlib.import_module(name).build_time_vars))"
+    )
     values = json.loads(said(python_of(made) / "bin" / "python3.10", code))
     assert {key: values[key] for key in ("prefix", "LIBDIR", "INCLUDEPY")} == {
         "prefix": "/opt/python",
