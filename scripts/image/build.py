@@ -13,15 +13,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import racdino
-from racdino.environment.locks import digest, read_header
+from racdino.environment.locks import LockError, digest, read_header
 from scripts.image.base import Base, ensure_base, epoch
 from scripts.image.bundle import Bundle, open_bundle
 from scripts.image.engine import Engine, find_engine
 from scripts.image.errors import ImageError
 from scripts.image.progress import follow
 from scripts.image.seed import Seed, ensure_seed
-from scripts.locking.table import read_table
+from scripts.locking.table import TableError, read_table
+from scripts.setup.errors import SetupError
 from scripts.setup.machine import VARIANTS, choose_variant
+from scripts.uv import UvError
 
 ROOT = Path(__file__).resolve().parents[2]
 # Addresses a user may exchange for a mirror's, by the variable and build argument of the same name.
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bundle=options.bundle,
             engine=find_engine(options.engine),
         )
-    except ImageError as error:
+    except (ImageError, SetupError, UvError, TableError, LockError) as error:
         print(f"image: {error}", file=sys.stderr)
         return 2
     except subprocess.CalledProcessError as error:
@@ -84,6 +86,8 @@ def build(
         ImageError: an engine, an input or an argument is missing or unusable.
         CalledProcessError: the build failed; ``output`` is the path of its log.
     """
+    _refuse(variant, flash_attn)
+    secrets = _secrets()
     engine = engine or find_engine()
     engine.require_builder()
     stated = " ".join(arch_list.replace(";", " ").split()) or _targets(root, variant)
@@ -100,11 +104,11 @@ def build(
         *(("--progress", "plain") if engine.name == "docker" else ()),
         *(("--no-cache",) if fresh else ()),
         *(("--network", "none") if offline else ()),
-        *_arguments(variant, stated, flash_attn, fresh, base, seed, offline),
+        *_arguments(root, variant, stated, flash_attn, fresh, base, seed, offline),
         "--build-arg",
         f"IMAGE_FACTS={json.dumps(facts, sort_keys=True)}",
         *_labels(facts, base),
-        *_secrets(),
+        *secrets,
         ".",
     ]
     started = time.monotonic()
@@ -140,8 +144,23 @@ def _targets(root: Path, variant: str) -> str:
     return read_header(root / "environment" / "build.lock")["arch-list"] if variant == "cu118" else ""
 
 
+def _refuse(variant: str, flash_attn: str) -> None:
+    """Raise for what cannot end well, before anything is fetched or made."""
+    for name in ADDRESSES:
+        address = urlsplit(os.environ.get(name, ""))
+        if address.username or address.password:
+            raise ImageError(
+                f"{name} holds a password or a user's name, which the image's history would keep: take it out of the "
+                "address, and give it to a proxy or mirror on this machine instead."
+            )
+    if flash_attn != "none" and variant == "cpu":
+        raise ImageError("flash-attn needs an NVIDIA GPU: build it with --variant cu118, or leave --flash-attn away.")
+    if flash_attn == "url" and not (os.environ.get("FLASH_ATTN_URL") and os.environ.get("FLASH_ATTN_SHA256")):
+        raise ImageError("--flash-attn url takes the wheel at FLASH_ATTN_URL, held to FLASH_ATTN_SHA256: set both.")
+
+
 def _arguments(
-    variant: str, targets: str, flash_attn: str, fresh: bool, base: Base, seed: Seed, offline: Bundle | None
+    root: Path, variant: str, targets: str, flash_attn: str, fresh: bool, base: Base, seed: Seed, offline: Bundle | None
 ) -> list[str]:
     values = {
         "BASE": base.name,
@@ -150,7 +169,7 @@ def _arguments(
         "TOOLCHAIN": "nvcc" if targets else "gcc",
         "ARCH_LIST": targets.replace(" ", ";"),
         "FLASH_ATTN": flash_attn,
-        "SOURCE_DATE_EPOCH": str(epoch(ROOT / "environment" / "apt.lock")),
+        "SOURCE_DATE_EPOCH": str(epoch(root / "environment" / "apt.lock")),
     }
     if offline:
         values["BUNDLE"] = offline.name
@@ -159,14 +178,6 @@ def _arguments(
     for name in (*ADDRESSES, "FLASH_ATTN_SHA256", "MAX_JOBS", *_PROXIES):
         if os.environ.get(name):
             values[name] = os.environ[name]
-    for name in ADDRESSES:
-        if urlsplit(values.get(name, "")).password:
-            raise ImageError(
-                f"{name} holds a password, which the image's history would keep: take it out of the address, and give "
-                "it to a proxy or mirror on this machine instead."
-            )
-    if flash_attn != "none" and variant == "cpu":
-        raise ImageError("flash-attn needs an NVIDIA GPU: build it with --variant cu118, or leave --flash-attn away.")
     return [word for name, value in values.items() for word in ("--build-arg", f"{name}={value}")]
 
 

@@ -16,7 +16,7 @@ _NAMED = re.compile(r"#(?P<number>\d+) \[(?P<stage>[\w.-]+)(?: (?P<step>\d+/\d+)
 _ENDED = re.compile(r"#(?P<number>\d+) (?:(?P<cached>CACHED)|DONE (?P<seconds>[\d.]+)s)$")
 _EXPORT = re.compile(r"#(?P<number>\d+) exporting to (?P<what>\w+)$")
 # buildah: `[5/21] STEP 2/4: RUN ...`, one after the other.
-_BUILDAH = re.compile(r"\[(?P<stage>\d+)/\d+\] (?P<text>STEP .*)")
+_BUILDAH = re.compile(r"\[(?P<stage>\d+)/\d+\] STEP \d+/\d+: (?P<text>.*)")
 _SHOWN = 3.0  # seconds from which a step is worth a line of its own
 _TAIL = 40
 
@@ -27,7 +27,7 @@ class Steps:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._names: dict[str, tuple[str, str]] = {}
-        self._buildah: tuple[str, float] | None = None
+        self._buildah: tuple[str, str, float] | None = None
 
     def read(self, line: str, now: float) -> str | None:
         """Take one line of the log; return what to print of it."""
@@ -40,16 +40,17 @@ class Steps:
             if stage and ended["seconds"]:
                 return self._ended(stage, text, float(ended["seconds"]))
         elif step := _BUILDAH.match(line):
-            said = self._close(now)
-            self._buildah = (f"stage {step['stage']}", now)
+            said = self.close(now)
+            self._buildah = (f"stage {step['stage']}", step["text"], now)
             return said
         return None
 
-    def _close(self, now: float) -> str | None:
+    def close(self, now: float) -> str | None:
+        """End buildah's current step, which only the next one or the end of the log ends."""
         if self._buildah is None:
             return None
-        stage, since = self._buildah
-        return self._ended(stage, "", now - since)
+        stage, text, since = self._buildah
+        return self._ended(stage, text, now - since)
 
     def _ended(self, stage: str, text: str, seconds: float) -> str | None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
@@ -84,12 +85,14 @@ def follow(command: Sequence[str], root: Path, environment: Mapping[str, str], l
             if said := steps.read(line, time.monotonic()):
                 print(said, flush=True)
         code = process.wait()
+    if said := steps.close(time.monotonic()):
+        print(said, flush=True)
     if code:
         print("\n".join(tail))
         raise subprocess.CalledProcessError(code, list(command), output=str(log))
-    if steps.seconds:
-        longest = sorted(steps.seconds.items(), key=lambda item: -item[1])
-        print("time per stage: " + ", ".join(f"{stage} {clock(seconds)}" for stage, seconds in longest if seconds >= 1))
+    longest = sorted(steps.seconds.items(), key=lambda item: -item[1])
+    if told := ", ".join(f"{stage} {clock(seconds)}" for stage, seconds in longest if seconds >= 1):
+        print(f"time per stage: {told}")
 
 
 def _brief(text: str) -> str:
