@@ -23,6 +23,7 @@ from scripts.image.seed import Seed, ensure_seed
 from scripts.locking.table import TableError, read_table
 from scripts.setup.errors import SetupError
 from scripts.setup.machine import VARIANTS, choose_variant
+from scripts.setup.progress import clock
 from scripts.uv import UvError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +115,7 @@ def build(
     started = time.monotonic()
     log = ROOT / "outputs" / "image" / f"build-{names[0].replace(':', '-')}.log"
     follow([str(engine.path), *command], root, engine.environment(), log)
-    print(f"image: {names[0]} is ready, after {(time.monotonic() - started) / 60:.1f} minutes; the log is {log}")
+    print(f"image: {names[0]} is ready, after {clock(time.monotonic() - started)}; the log is {log}")
     return names[0]
 
 

@@ -1,6 +1,6 @@
 """What docker/Dockerfile asks of set-up: the wheels that are compiled, and the proof of the finished environment.
 
-    python -m scripts.setup.image wheel NAME OUTPUT       python -m scripts.setup.image finish WHEELS
+    python -m scripts.setup.image wheel NAME OUTPUT       finish WHEELS ...       add-dev
 
 Runs in the image's environment. VARIANT names the variant, XDG_CACHE_HOME the folder in which wheels are kept.
 """
@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from racdino.environment import manifest
 from racdino.environment.hashing import sha256
-from racdino.environment.locks import LockError, normalised, read_header
-from racdino.environment.state import write_state
+from racdino.environment.locks import LockError, digest, normalised, read_header
+from racdino.environment.state import read_state, write_state
 from scripts.setup.build import Builder
 from scripts.setup.errors import SetupError
 from scripts.setup.machine import choose_variant, find_compilers
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> int:
         if arguments[0] == "wheel":
             name, output = arguments[1:]
             wheel(plan, name, Path(output))
+        elif arguments[0] == "add-dev":
+            add_dev(plan)
         else:
             finish(plan, [Path(folder) for folder in arguments[1:]])
     except (SetupError, LockError, manifest.ManifestError) as error:
@@ -62,6 +65,17 @@ def finish(plan: ImagePlan, folders: list[Path]) -> None:
     compiled = {name: digest for name, digest in wheels.items() if name != "racdino"}
     manifest.record(plan.prefix, plan.locks, compiled)
     write_state(plan.prefix, plan.wanted_state(manifest.installed_versions(plan.prefix), compiled))
+
+
+def add_dev(plan: ImagePlan) -> None:
+    """Prove the environment again, once the tools of dev.lock are in it."""
+    before = read_state(plan.prefix)
+    assert before is not None  # the stage below wrote it
+    locks = (*before.locks, "dev.lock")
+    manifest.record(plan.prefix, locks, before.wheels)
+    digests = {lock: digest(plan.root / "environment" / lock) for lock in locks}
+    packages = manifest.installed_versions(plan.prefix)
+    write_state(plan.prefix, replace(before, locks=digests, packages=packages))
 
 
 if __name__ == "__main__":
