@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import inspect
 import os
@@ -117,8 +118,7 @@ def _mmdebstrap(archive: Path, repository: Path, lock: Path) -> None:
 
 def epoch(lock: Path) -> int:
     """The time that stands for "now" in whatever is made from this lock: its date in the dated archive."""
-    moment = time.strptime(read_header(lock)["snapshot"] + "+0000", "%Y%m%dT%H%M%SZ%z")
-    return int(time.mktime(moment)) - time.timezone
+    return calendar.timegm(time.strptime(read_header(lock)["snapshot"], "%Y%m%dT%H%M%SZ"))
 
 
 def sources() -> Path:

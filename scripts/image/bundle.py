@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -121,10 +122,11 @@ def _import_files(engine: Engine, folder: Path, name: str) -> None:
     command = [str(engine.path), "import", "-", name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stdin is not None
-        with tarfile.open(fileobj=process.stdin, mode="w|") as archive:
+        with suppress(BrokenPipeError), tarfile.open(fileobj=process.stdin, mode="w|") as archive:
             for part in ("debs", "python"):
                 archive.add(folder / part, part)
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # an engine that stops reading says why, and its status is looked at
+            process.stdin.close()
         if process.wait():
             raise ImageError(f"`{engine.name} import` of {folder} failed; its own words are above.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,23 @@ case "$*" in
   "info --format "*) echo "4.3.1 {rootless}" ;;
   "image inspect "*) [ "$3" = racdino:latest ] || {{ echo "Error: $3: image not known" >&2; exit 125; }} ;;
   *) printf 'argument=%s\\n' "$@"; exit 7 ;;
+esac
+"""
+
+
+# Notes each call, words quoted; holds the images that are named in `images`; pulls where `pulls` is there.
+NOTING = """
+folder='{folder}'
+printf '%s\\n' "$@" ---- >>"$folder/said"
+case "$1 $2" in
+"image inspect") grep -qx "$3" "$folder/images" || {{ echo "Error: No such image: $3" >&2; exit 1; }} ;;
+"pull "*) [ -e "$folder/pulls" ] && echo "$3" >>"$folder/images" ;;
+"import "*) cat "$2" >/dev/null && echo "$3" >>"$folder/images" ;;
+"build "*) echo '#1 [internal] load'; exit "$(cat "$folder/ends")" ;;
+"--version "*) echo "Docker version 20.10.24, build 1" ;;
+"version --format") echo 20.10.24 ;;
+"info --format") echo '[]' ;;
+*) exit 9 ;;
 esac
 """
 
@@ -71,3 +90,25 @@ def podman(place: Callable[..., Path]) -> Callable[..., Path]:
         return place(name, PODMAN.format(rootless=rootless))
 
     return script
+
+
+@pytest.fixture
+def client(place: Callable[..., Path], tmp_path: Path) -> engine.Engine:
+    """A docker whose build ends with the status in tmp_path/ends; see NOTING."""
+    (tmp_path / "images").write_text("present:1\n")
+    (tmp_path / "ends").write_text("0")
+    program = place("docker", NOTING.format(folder=tmp_path))
+    for name in ("cat", "git", "grep", "sha256sum", "tar"):
+        (tmp_path / "shell" / name).symlink_to(str(shutil.which(name, path=os.defpath)))
+    return engine.Engine("docker", program, "20.10.24", rootless=False)
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Callable[[], list[list[str]]]:
+    """The words of each call that ``client`` has noted."""
+
+    def read() -> list[list[str]]:
+        text = (tmp_path / "said").read_text() if (tmp_path / "said").exists() else ""
+        return [call.splitlines() for call in text.split("----\n") if call]
+
+    return read
