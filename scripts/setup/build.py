@@ -24,6 +24,8 @@ from scripts.setup.wheels import Recipe, Wheel, ensure_wheel
 _PACKAGES = 100.0
 _CORE_SECONDS = {("mmcv-full", "cpu"): 720.0, ("mmcv-full", "cu118"): 10800.0, ("flash-attn", "cu118"): 36000.0}
 _PURE_PYTHON = 15.0
+# GiB that one compiler takes where it is more than usual (an estimate, on the safe side).
+_COMPILER_GIB = {"flash-attn": 8}
 _EXTENSION = 90.0
 
 
@@ -123,7 +125,7 @@ class Builder:
             if name in pins:
                 core_seconds = _CORE_SECONDS.get((name, self.plan.variant))
                 expected = core_seconds / jobs if core_seconds else _PURE_PYTHON
-                recipes[name] = (Recipe(pins[name], switches[name], expected), facts)
+                recipes[name] = (Recipe(pins[name], switches[name], expected, _COMPILER_GIB.get(name, 2)), facts)
         return recipes
 
     def _cuda_switches(self) -> dict[str, str]:

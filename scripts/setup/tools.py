@@ -62,7 +62,7 @@ def command_variables(prefixes: Sequence[Path], cc: str, cxx: str) -> dict[str, 
     # copy: an edit in one .venv must never reach uv's cache, and through it another checkout.
     variables |= {"UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
     variables |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    variables.setdefault("MAX_JOBS", str(_parallel_compilers()))
+    variables.setdefault("MAX_JOBS", str(parallel_compilers()))
     if any(Path(bundle).exists() for bundle in _SYSTEM_CERTIFICATES):
         variables.setdefault("UV_SYSTEM_CERTS", "1")
     _share_index(variables)
@@ -92,7 +92,7 @@ def _config_home() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
-def _parallel_compilers() -> int:
-    """One compiler per core, but two GiB of memory for each."""
+def parallel_compilers(gib: int = 2) -> int:
+    """One compiler per core, but ``gib`` GiB of memory for each."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(len(os.sched_getaffinity(0)), memory // (2 << 30)))
+    return max(1, min(len(os.sched_getaffinity(0)), memory // (gib << 30)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Mapping
@@ -16,18 +17,22 @@ from racdino.environment.hashing import sha256
 from racdino.environment.locks import Pin
 from scripts.setup.errors import SetupError
 from scripts.setup.mutex import exclusive
-from scripts.setup.tools import Tools
+from scripts.setup.tools import Tools, parallel_compilers
 
 _RECORD = "wheel.json"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one sdist becomes a wheel: the switches its setup.py reads, and the usual seconds on this machine."""
+    """How one sdist becomes a wheel.
+
+    switches: variables that its setup.py reads. expected: the usual seconds here. gib: memory of one compiler.
+    """
 
     pin: Pin
     switches: Mapping[str, str]
     expected: float
+    gib: int = 2
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def _build(tools: Tools, python: Path, recipe: Recipe, shape: Mapping[str, Any],
     # ninja vouches for the objects in build/temp*; nothing vouches for a library that was being linked.
     for leftover in (*source.glob("build/lib*"), *source.glob("build/bdist*")):
         shutil.rmtree(leftover)
+    jobs = parallel_compilers(recipe.gib)
     output = folder / "out"
     shutil.rmtree(output, ignore_errors=True)
     options = ["--verbose", "--no-deps", "--no-index", "--no-build-isolation"]
@@ -83,7 +89,7 @@ def _build(tools: Tools, python: Path, recipe: Recipe, shape: Mapping[str, Any],
         [python, "-m", "pip", "wheel", *options, "-w", output, source],
         f"{name} {recipe.pin.version}: compiling",
         recipe.expected,
-        {**recipe.switches, "PIP_NO_CACHE_DIR": "1"},
+        {**recipe.switches, "PIP_NO_CACHE_DIR": "1", "MAX_JOBS": os.environ.get("MAX_JOBS", str(jobs))},
     )
     (built,) = output.glob("*.whl")
     wheel = Wheel(folder / built.name, sha256(built))

@@ -126,6 +126,8 @@ def test_our_operator_carries_the_promised_gpu_targets():
     found = cubins.targets(library)
     promised = {target.removesuffix("+PTX") for target in IMAGE["arch-list"]}
     assert set(found.cubins) == promised
+    if IMAGE["variant"] == "cu118":
+        assert cubins.lacking(cubins.read(PREFIX), IMAGE["arch-list"]) == {}
 
 
 def test_byte_code_is_there_and_carries_no_time():
