@@ -117,6 +117,7 @@ def bench(c: Context, cuda: bool = False) -> None:
         "bundle": "a folder that `invoke bundle` filled: build from it, with the network off",
         "tag": "the image's name, instead of racdino:torch20-VARIANT and racdino:latest",
         "engine": "docker or podman",
+        "dry": "print the engine's command and make nothing",
     }
 )
 def build(
@@ -128,10 +129,11 @@ def build(
     bundle: str = "",
     tag: str = "",
     engine: str = "",
+    dry: bool = False,
 ) -> None:
     """Build the image: `make image`."""
     given = _options(variant=variant, target=target, arch_list=arch_list, flash_attn=flash_attn)
-    _for_image("build", *given, *_options(bundle=bundle, tag=tag, engine=engine))
+    _for_image("build", *given, *_options(bundle=bundle, tag=tag, engine=engine, dry=dry))
 
 
 _RUN_HELP = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from scripts.image.bundle import Bundle, open_bundle
 from scripts.image.engine import Engine, find_engine
 from scripts.image.errors import ImageError
 from scripts.image.progress import follow
-from scripts.image.seed import Seed, ensure_seed
+from scripts.image.seed import FETCHED, Seed, ensure_seed
 from scripts.locking.table import TableError, read_table
 from scripts.setup.errors import SetupError
 from scripts.setup.machine import VARIANTS, choose_variant
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="build from this bundle, with the network off")
     parser.add_argument("--tag", help="name of the image (default: racdino:torch20-VARIANT and racdino:latest)")
     parser.add_argument("--engine", choices=("docker", "podman"))
+    parser.add_argument("--dry", action="store_true", help="print the engine's command and make nothing")
     options = parser.parse_args(arguments)
     try:
         variant = choose_variant(options.variant or os.environ.get("VARIANT"), None)
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flash_attn=options.flash_attn,
             bundle=options.bundle,
             engine=find_engine(options.engine),
+            dry=options.dry,
         )
     except (ImageError, SetupError, UvError, TableError, LockError) as error:
         print(f"image: {error}", file=sys.stderr)
@@ -78,11 +81,13 @@ def build(
     bundle: Path | None = None,
     fresh: bool = False,
     engine: Engine | None = None,
+    dry: bool = False,
 ) -> str:
     """Build one image from the checkout ``root`` and return its name.
 
     Args:
         fresh: use no cache of layers and compile every wheel anew.
+        dry: print the engine's command, as it is where base and Python can be fetched, and make nothing.
     Raises:
         ImageError: an engine, an input or an argument is missing or unusable.
         CalledProcessError: the build failed; ``output`` is the path of its log.
@@ -93,13 +98,19 @@ def build(
     engine.require_builder()
     stated = " ".join(arch_list.replace(";", " ").split()) or _targets(root, variant)
     print(f"engine: {engine.name} {engine.version}; variant: {variant}; operator for GPUs: {stated or 'none'}")
-    offline = open_bundle(engine, bundle) if bundle else None
     table = read_table(root / "environment" / "pins.toml").image
-    base = offline.base if offline else ensure_base(engine, table["base"])
-    seed = offline.seed if offline else ensure_seed(engine, os.environ.get("UV_RELEASE"))
-    facts = image_facts(root, variant, stated, base, seed, table["image-python"])
+    offline = open_bundle(engine, bundle) if bundle and not dry else None
+    if offline:
+        base, seed = offline.base, offline.seed
+    elif dry:
+        base, seed = Base(table["base"], "pulled"), Seed(FETCHED, "uv", table["image-python"])
+    else:
+        base = ensure_base(engine, table["base"])
+        seed = ensure_seed(engine, os.environ.get("UV_RELEASE"), table["image-python"])
+    facts = image_facts(root, variant, stated, base, seed)
     names = [tag] if tag else image_names(variant, target)
     command = [
+        str(engine.path),
         *("build", "--file", "docker/Dockerfile", "--target", target),
         *(word for name in names for word in ("--tag", name)),
         *(("--progress", "plain") if engine.name == "docker" else ()),
@@ -112,9 +123,12 @@ def build(
         *secrets,
         ".",
     ]
+    if dry:
+        print(shlex.join(command))
+        return names[0]
     started = time.monotonic()
     log = ROOT / "outputs" / "image" / f"build-{names[0].replace(':', '-')}.log"
-    follow([str(engine.path), *command], root, engine.environment(), log)
+    follow(command, root, engine.environment(), log)
     print(f"image: {names[0]} is ready, after {clock(time.monotonic() - started)}; the log is {log}")
     return names[0]
 
@@ -124,17 +138,14 @@ def image_names(variant: str, target: str) -> list[str]:
     return [f"racdino:torch20-{variant}-dev"] if target == "dev" else [f"racdino:torch20-{variant}", "racdino:latest"]
 
 
-def image_facts(
-    root: Path, variant: str, arch_list: str, base: Base, seed: Seed, fetched_python: str
-) -> dict[str, object]:
+def image_facts(root: Path, variant: str, arch_list: str, base: Base, seed: Seed) -> dict[str, object]:
     """What `racdino info` says of the image, none of it dependent on when and where it is built."""
-    host_python = sys.version.split()[0]
     return {
         "variant": variant,
         "version": racdino.__version__,
         "revision": _git(root, "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*") or "unknown",
         "created": _git(root, "show", "--no-patch", "--format=%cI", "HEAD") or "unknown",
-        "python": {"version": fetched_python if seed.origin == "uv" else host_python, "origin": seed.origin},
+        "python": {"version": seed.version, "origin": seed.origin},
         "base": {"name": base.name, "origin": base.origin},
         "arch-list": arch_list.split(),
         "locks": {path.name: digest(path) for path in sorted((root / "environment").glob("*.lock"))},

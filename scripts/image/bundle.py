@@ -112,7 +112,7 @@ def open_bundle(engine: Engine, folder: Path) -> Bundle:
     with tarfile.open(folder / "seed.tar") as opened:
         origin = opened.extractfile("origin")
         assert origin is not None
-        seeded = Seed(seed, origin.read().decode().strip())
+        seeded = Seed(seed, *origin.read().decode().split())
     print(f"bundle: {folder}, every file as collected; the network stays off", flush=True)
     return Bundle(files, Base(base, "bootstrapped"), seeded)
 

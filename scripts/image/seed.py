@@ -36,28 +36,31 @@ _PATIENCE = 10  # seconds for the release archive's server to answer
 
 @dataclass(frozen=True)
 class Seed:
-    """What the build argument SEED is, and where its Python is from: ``uv`` or ``host``."""
+    """What the build argument SEED is, where its Python is from, ``uv`` or ``host``, and which Python it is."""
 
     name: str
     origin: str
+    version: str
 
 
-def ensure_seed(engine: Engine, release: str | None) -> Seed:
+def ensure_seed(engine: Engine, release: str | None, fetched: str) -> Seed:
     """The stage that fetches, where it can be reached; else an image of this machine's Python and uv. Says which.
 
     Args:
         release: where uv is fetched from instead of the address in bootstrap.lock.
+        fetched: the version that uv fetches.
     """
     if _answers(release or read_header(ROOT / "environment" / "bootstrap.lock")["release"]):
         print("Python: the build that uv fetches and verifies", flush=True)
-        return Seed(FETCHED, "uv")
+        return Seed(FETCHED, "uv", fetched)
     with tempfile.TemporaryDirectory(prefix="racdino-seed-") as folder:
         archive = write_seed(Path(folder))
         name = f"racdino-seed:{sha256(archive)[:12]}"
         if not engine.has_image(name):
             engine.output(["import", str(archive), name])
-    print(f"Python: {sys.version.split()[0]} of this machine, relocated (uv's own cannot be fetched here)", flush=True)
-    return Seed(name, "host")
+    version = sys.version.split()[0]
+    print(f"Python: {version} of this machine, relocated (uv's own cannot be fetched here)", flush=True)
+    return Seed(name, "host", version)
 
 
 def write_seed(work: Path) -> Path:
@@ -70,7 +73,7 @@ def write_seed(work: Path) -> Path:
         raise ImageError(
             f"{find_uv()} is not the uv in environment/bootstrap.lock: remove it from PATH and run this again."
         )
-    (content / "origin").write_text("host\n")
+    (content / "origin").write_text(f"host {sys.version.split()[0]}\n")
     _copy_wheels(content / "wheels")
     archive = work / "seed.tar"
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as opened:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from racdino.environment import manifest
+from racdino.environment import cubins, manifest
 from racdino.environment.locks import Pin, digest, read_header
 from racdino.environment.state import State, state_path, write_state
 from scripts.setup.errors import SetupError
@@ -158,6 +158,8 @@ class Builder:
         except manifest.ManifestError as error:
             remove(self.fresh)
             raise SetupError(f"{error} Run `make setup` again: the packages are unpacked anew.") from error
+        if self.plan.variant == "cu118":  # what `racdino doctor` holds against the GPU that it finds
+            cubins.write(prefix)
         write_state(prefix, self.plan.wanted_state(manifest.installed_versions(prefix), wheels))
 
 

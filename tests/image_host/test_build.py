@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Base and seed without an engine."""
     monkeypatch.setattr(build, "ensure_base", lambda engine, pinned: Base(pinned, "pulled"))
-    monkeypatch.setattr(build, "ensure_seed", lambda engine, release: Seed("racdino-seed:1", "host"))
+    monkeypatch.setattr(build, "ensure_seed", lambda engine, release, fetched: Seed("racdino-seed:1", "host", "3.10.1"))
 
 
 def ran(calls: Callable[[], list[list[str]]]) -> list[list[str]]:
@@ -113,12 +114,12 @@ def test_a_clone_is_named_by_its_commit_and_dated_by_it(root):
     subprocess.run([*git, "add", "environment/apt.lock"], check=True)
     when = {**os.environ, "GIT_COMMITTER_DATE": "2026-01-02T03:04:05Z"}
     subprocess.run([*git, "commit", "-qm", "x"], env=when, check=True)
-    facts = build.image_facts(root, "cpu", "", Base("x", "pulled"), Seed("x", "uv"), "3.10.99")
+    facts = build.image_facts(root, "cpu", "", Base("x", "pulled"), Seed("x", "uv", "3.10.99"))
     assert re.fullmatch(r"[0-9a-f]{40}", str(facts["revision"]))
     assert facts["created"] == "2026-01-02T03:04:05+00:00"
     assert facts["python"] == {"version": "3.10.99", "origin": "uv"}
     (root / "environment" / "apt.lock").write_text("edited")
-    facts = build.image_facts(root, "cpu", "", Base("x", "pulled"), Seed("x", "uv"), "3.10.99")
+    facts = build.image_facts(root, "cpu", "", Base("x", "pulled"), Seed("x", "uv", "3.10.99"))
     assert str(facts["revision"]).endswith("-dirty")
 
 
@@ -145,7 +146,7 @@ def test_a_proxys_certificates_are_a_secret_of_the_build(client, found, root, tm
 
 
 def test_a_build_from_a_bundle_has_no_network(client, root, tmp_path, monkeypatch, calls):
-    held = Bundle("racdino-bundle:1", Base("racdino-base:1", "bootstrapped"), Seed("racdino-seed:2", "host"))
+    held = Bundle("racdino-bundle:1", Base("racdino-base:1", "bootstrapped"), Seed("racdino-seed:2", "host", "3.10.1"))
     monkeypatch.setattr(build, "open_bundle", lambda engine, folder: held)
     build.build(root=root, variant="cpu", bundle=tmp_path, engine=client)
     words = command(calls)
@@ -204,3 +205,11 @@ def test_a_build_that_fails_names_its_log(client, found, root, tmp_path, monkeyp
     log = root / "outputs" / "image" / "build-mine" / "racdino-1.log"
     assert log.read_text() == "#1 [internal] load\n"
     assert str(log) in capsys.readouterr().err
+
+
+def test_a_dry_build_prints_the_command_and_makes_nothing(client, root, calls, capsys):
+    build.build(root=root, variant="cpu", engine=client, dry=True)
+    printed = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert printed[1] == "build"
+    assert values(printed)["BASE"] == PINNED
+    assert calls() == []

@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "debs" / "a.deb").write_text("deb")
     (folder / "python" / "a.whl").write_text("wheel")
     (folder / "base.tar").write_text("base")
-    (folder / "seed" / "origin").write_text("host\n")
+    (folder / "seed" / "origin").write_text("host 3.10.1\n")
     subprocess.run(["tar", "-cf", "seed.tar", "-C", "seed", "origin"], cwd=folder, check=True)
     shutil.rmtree(folder / "seed")
     names = ["base.tar", "debs/a.deb", "python/a.whl", "seed.tar"]
@@ -40,7 +40,7 @@ def test_a_bundle_is_handed_to_the_engine_once_under_the_name_of_its_sums(client
         assert bundle.open_bundle(client, folder) == Bundle(
             f"racdino-bundle:bundle-{key}",
             Base(f"racdino-base:bundle-{key}", "bootstrapped"),
-            Seed(f"racdino-seed:bundle-{key}", "host"),
+            Seed(f"racdino-seed:bundle-{key}", "host", "3.10.1"),
         )
     assert len([call for call in calls() if call[0] == "import"]) == 3
 

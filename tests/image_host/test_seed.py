@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -145,8 +146,8 @@ def test_no_patchelf_is_one_sentence(place, monkeypatch, tmp_path):
 def test_the_stage_that_fetches_is_used_where_the_release_answers(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(seed, "_answers", lambda url: asked.append(url) or True)
-    assert seed.ensure_seed(DOCKER, None) == seed.Seed("seed-fetched", "uv")
-    assert seed.ensure_seed(DOCKER, "https://mirror.example/uv.tar.gz").origin == "uv"
+    assert seed.ensure_seed(DOCKER, None, "3.10.99") == seed.Seed("seed-fetched", "uv", "3.10.99")
+    assert seed.ensure_seed(DOCKER, "https://mirror.example/uv.tar.gz", "3.10.99").origin == "uv"
     assert asked[0].startswith("https://github.com/astral-sh/uv/releases/download/")
     assert asked[1] == "https://mirror.example/uv.tar.gz"
     assert re.search(r"^FROM .* AS seed-fetched$", (ROOT / "docker" / "Dockerfile").read_text(), re.M)
@@ -168,7 +169,9 @@ def test_else_the_hosts_is_imported_once_under_the_name_of_its_content(place, tm
     monkeypatch.setattr(seed, "write_seed", write_seed)
     engine = Engine("docker", client, "20.10.24", rootless=False)
     for _ in range(2):
-        assert seed.ensure_seed(engine, None) == seed.Seed(f"racdino-seed:{content}", "host")
+        assert seed.ensure_seed(engine, None, "3.10.99") == seed.Seed(
+            f"racdino-seed:{content}", "host", platform.python_version()
+        )
     said = [line.split()[0] for line in (tmp_path / "said").read_text().splitlines()]
     assert said == ["image", "import", "image"]
     assert "of this machine, relocated" in capsys.readouterr().out
