@@ -69,7 +69,10 @@ print(worst)
 """
 
 
-@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
-def test_every_instruction_set_agrees_with_the_reference(capability):
-    # torch's own switch; a capability the processor lacks falls to the next lower one.
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("capability", "flag"), [("default", ""), ("avx2", "avx2"), ("avx512", "avx512bw")])
+def test_every_instruction_set_agrees_with_the_reference(capability, flag):
+    # torch's own switch. Ours falls to the next lower set that the processor has; torch 2.0 believes it and dies.
+    if flag not in Path("/proc/cpuinfo").read_text():
+        pytest.skip(f"this processor has no {flag}, and torch does not check before it uses it")
     assert float(output_of(ISA, ATEN_CPU_CAPABILITY=capability)) < 1
