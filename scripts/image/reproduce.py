@@ -70,10 +70,11 @@ def reproduce(work: Path, variant: str, arch_list: str, engine: Engine) -> list[
     if _git(ROOT, "status", "--porcelain", "--untracked-files=no"):
         print("image.reproduce: the last commit is built; what is not committed is left out.")
     epoch = int(_git(ROOT, "show", "--no-patch", "--format=%ct", "HEAD"))
+    copies = [copy_checkout(ROOT, work, copy) for copy in COPIES]  # both now: HEAD may move during the first build
     exports = []
-    for number, copy in enumerate(COPIES, start=1):
+    for number, folder in enumerate(copies, start=1):
         tag = f"racdino:reproduce-{number}"
-        build(root=copy_checkout(ROOT, work, copy), tag=tag, fresh=True, variant=variant, arch_list=arch_list)
+        build(root=folder, tag=tag, fresh=True, variant=variant, arch_list=arch_list)
         exported, normal = work / f"exported-{number}.tar", work / f"normal-{number}.tar"
         engine.run(["save", "--output", str(exported), tag])
         engine.run(["image", "rm", tag])
