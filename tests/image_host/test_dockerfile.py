@@ -134,7 +134,7 @@ def test_every_script_that_a_stage_runs_is_mounted_and_executable():
             if keyword != "RUN":
                 continue
             mounts = dict(re.findall(r"from=([\w-]+),target=(/mnt/[\w-]+)(?= )", rest))
-            for folder, file in re.findall(r"(?<![=\w])(/mnt/[\w-]+)/([\w-]+)", rest):
+            for folder, file in re.findall(r"(?<![=\w])(/mnt/[\w-]+)/([\w-]+)(?=\s|$)", rest):
                 (source,) = [stage for stage, target in mounts.items() if target == folder]
                 if source == "seed":
                     continue  # uv, of the seed
