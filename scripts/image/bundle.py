@@ -25,13 +25,14 @@ from scripts.image.base import Base, bootstrap
 from scripts.image.engine import Engine
 from scripts.image.errors import ImageError
 from scripts.image.seed import Seed, write_seed
-from scripts.locking.resolve import PLATFORM
 from scripts.locking.table import tomllib
 from scripts.setup.machine import VARIANTS
 from scripts.uv import UvError, find_uv
 
 ROOT = Path(__file__).resolve().parents[2]
 _SUMS = "SHA256SUMS"
+# bookworm's C library: what the image can use, so that uv finds the very file that it would choose from the index.
+IMAGE_PLATFORM = "x86_64-manylinux_2_36"
 _HELPER = "/usr/lib/apt/apt-helper"
 
 
@@ -166,7 +167,7 @@ def _addresses(pins: dict[str, Pin]) -> Iterator[tuple[str, str]]:
             "--format",
             "pylock.toml",
         ]
-        platform = ["--python-version", "3.10", "--python-platform", PLATFORM, "--output-file", "pylock.toml"]
+        platform = ["--python-version", "3.10", "--python-platform", IMAGE_PLATFORM, "--output-file", "pylock.toml"]
         answer = subprocess.run([*command, *platform], cwd=work, capture_output=True, text=True, check=False)
         if answer.returncode:
             raise ImageError(f"the package index gives no addresses: {answer.stderr.strip().splitlines()[-1]}")

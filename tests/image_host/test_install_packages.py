@@ -28,6 +28,8 @@ def install(tmp_path: Path) -> Callable[..., list[str]]:
     script = (ROOT / "docker" / "install-packages").read_text()
     assert "/mnt/seed/uv" in script
     (tmp_path / "locks" / "install-packages").write_text(script.replace("/mnt/", f"{tmp_path}/mnt/"))
+    (tmp_path / "locks" / "forget-origins").write_text("#!/bin/sh\n")  # there is no environment; it has a test below
+    (tmp_path / "locks" / "forget-origins").chmod(0o755)
     for lock in (ROOT / "environment").glob("*.lock"):
         (tmp_path / "locks" / lock.name).write_bytes(lock.read_bytes())
     (tmp_path / "mnt" / "seed" / "uv").write_text(UV)
@@ -90,3 +92,15 @@ def test_a_lock_is_added_to_an_environment_that_is_there(install, tmp_path):
     assert only.startswith("pip install ")
     assert "--python /opt/venv/bin/python" in only
     assert (tmp_path / "mnt" / "seed" / "added.txt").read_text() == (ROOT / "environment" / "dev.lock").read_text()
+
+
+def test_what_uv_notes_about_a_local_file_goes_and_nothing_else(tmp_path):
+    """The note holds the file's time, so it differs from build to build."""
+    info = tmp_path / "lib" / "python3.10" / "site-packages" / "six-1.16.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "uv_cache.json").write_text('{"timestamp": 1}')
+    kept = "six.py,sha256=x,1\nsix-1.16.0.dist-info/METADATA,sha256=y,2\n"
+    (info / "RECORD").write_text(kept + "six-1.16.0.dist-info/uv_cache.json,sha256=z,3\n")
+    subprocess.run([ROOT / "docker" / "forget-origins", tmp_path], check=True)
+    assert not (info / "uv_cache.json").exists()
+    assert (info / "RECORD").read_text() == kept
