@@ -269,5 +269,7 @@ def test_the_shell_of_a_bare_debian_reads_every_script():
     scripts = [path for path in FETCH_DEBS.parent.iterdir() if path.is_file() and path.read_bytes().startswith(b"#!")]
     assert FETCH_DEBS in scripts
     for script in scripts:
-        assert script.read_text().startswith("#!/bin/sh\n")
-        subprocess.run(["sh", "-n", script], check=True)
+        first = script.read_text().splitlines()[0]
+        assert first in {"#!/bin/sh", "#!/opt/python/bin/python3.10"}  # nothing else is there when they run
+        if first == "#!/bin/sh":
+            subprocess.run(["sh", "-n", script], check=True)
