@@ -173,10 +173,10 @@ def shell(c: Context, options: str = "", data: str = "", gpus: str = "", image: 
     _run(["shell"], options, data, gpus, image, dry)
 
 
-@task(positional=["folder"], help={"folder": "where to collect", "variant": "cpu or cu118"})
-def bundle(c: Context, folder: str, variant: str = "cu118") -> None:
+@task(positional=["folder"], help={"folder": "where to collect", "variant": "as for build"})
+def bundle(c: Context, folder: str, variant: str = "") -> None:
     """Collect everything that a build fetches into one folder, with checksums: for `make image BUNDLE=folder`."""
-    _for_image("bundle", folder, "--variant", variant)
+    _for_image("bundle", folder, *_options(variant=variant))
 
 
 @task(

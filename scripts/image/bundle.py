@@ -26,7 +26,8 @@ from scripts.image.engine import Engine
 from scripts.image.errors import ImageError
 from scripts.image.seed import Seed, write_seed
 from scripts.locking.table import tomllib
-from scripts.setup.machine import VARIANTS
+from scripts.setup.errors import SetupError
+from scripts.setup.machine import VARIANTS, choose_variant
 from scripts.uv import UvError, find_uv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: the folder holds everything. Run again, it fetches only what is missing."""
     parser = argparse.ArgumentParser(prog="invoke bundle", description="Collect what a build of the image fetches.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--variant", choices=VARIANTS, required=True)
+    parser.add_argument("--variant", choices=VARIANTS, help="as for `invoke build`")
     options = parser.parse_args(arguments)
     try:
-        collect(options.folder.resolve(), options.variant)
-    except (ImageError, UvError) as error:
+        collect(options.folder.resolve(), choose_variant(options.variant or os.environ.get("VARIANT"), None))
+    except (ImageError, SetupError, UvError) as error:
         print(f"bundle: {error}", file=sys.stderr)
         return 1
     return 0
