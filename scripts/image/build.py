@@ -99,7 +99,7 @@ def build(
     stated = " ".join(arch_list.replace(";", " ").split()) or _targets(root, variant)
     print(f"engine: {engine.name} {engine.version}; variant: {variant}; operator for GPUs: {stated or 'none'}")
     table = read_table(root / "environment" / "pins.toml").image
-    offline = open_bundle(engine, bundle) if bundle and not dry else None
+    offline = open_bundle(engine, bundle, variant) if bundle and not dry else None
     if offline:
         base, seed = offline.base, offline.seed
     elif dry:

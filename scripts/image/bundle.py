@@ -2,6 +2,7 @@
 
 DIR/base.tar     a minimal Debian, apt.lock's base set       DIR/debs/     every package of apt.lock
     DIR/seed.tar     Python 3.10 and uv                          DIR/python/   every file of the Python locks
+    DIR/variant      cpu or cu118: whose Python files
 DIR/SHA256SUMS   of all of these; `sha256sum -c SHA256SUMS` checks them anywhere
 """
 
@@ -31,7 +32,7 @@ from scripts.setup.machine import VARIANTS, choose_variant
 from scripts.uv import UvError, find_uv
 
 ROOT = Path(__file__).resolve().parents[2]
-_SUMS = "SHA256SUMS"
+_SUMS, _VARIANT = "SHA256SUMS", "variant"
 # bookworm's C library: what the image can use, so that uv finds the very file that it would choose from the index.
 IMAGE_PLATFORM = "x86_64-manylinux_2_36"
 _HELPER = "/usr/lib/apt/apt-helper"
@@ -83,6 +84,7 @@ def collect(folder: Path, variant: str) -> None:
     print("bundle: Python and uv", flush=True)
     with tempfile.TemporaryDirectory(prefix="racdino-seed-") as work:
         write_seed(Path(work)).replace(folder / "seed.tar")
+    (folder / _VARIANT).write_text(f"{variant}\n", encoding="utf-8")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _SUMS)
     sums = "".join(f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files)
     (folder / _SUMS).write_text(sums, encoding="utf-8")
@@ -90,20 +92,27 @@ def collect(folder: Path, variant: str) -> None:
     print(f"bundle: {len(files)} files, {size:.1f} GiB in {folder}; build from it with `make image BUNDLE={folder}`.")
 
 
-def open_bundle(engine: Engine, folder: Path) -> Bundle:
+def open_bundle(engine: Engine, folder: Path, variant: str) -> Bundle:
     """Check every file of a bundle and hand it to the engine.
 
     Raises:
-        ImageError: it is no finished bundle, or a file is not the one that was collected.
+        ImageError: it is no finished bundle, a file is not the one that was collected, or it is of another variant.
     """
     sums = folder / _SUMS
-    if not sums.is_file():
-        raise ImageError(f"{folder} is no finished bundle ({_SUMS} is missing): `invoke bundle` makes one.")
+    for name in (_SUMS, _VARIANT):
+        if not (folder / name).is_file():
+            raise ImageError(f"{folder} is no finished bundle ({name} is missing): `invoke bundle` makes one.")
     check = ["sha256sum", "--check", "--quiet", "--strict", _SUMS]
     answer = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=False)
     if answer.returncode:
         first = (answer.stdout + answer.stderr).splitlines()[0]
         raise ImageError(f"the bundle {folder} is damaged ({first}): copy it again, or run `invoke bundle`.")
+    held = (folder / _VARIANT).read_text(encoding="utf-8").strip()
+    if held != variant:
+        raise ImageError(
+            f"the bundle {folder} holds the files of {held}, not of {variant}: build with --variant {held}, or run "
+            f"`invoke bundle {folder} --variant {variant}` where there is a network."
+        )
     key = sha256(sums)[:12]
     base, seed, files = (f"racdino-{part}:bundle-{key}" for part in ("base", "seed", "bundle"))
     for name, archive in ((base, folder / "base.tar"), (seed, folder / "seed.tar")):

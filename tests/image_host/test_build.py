@@ -147,7 +147,7 @@ def test_a_proxys_certificates_are_a_secret_of_the_build(client, found, root, tm
 
 def test_a_build_from_a_bundle_has_no_network(client, root, tmp_path, monkeypatch, calls):
     held = Bundle("racdino-bundle:1", Base("racdino-base:1", "bootstrapped"), Seed("racdino-seed:2", "host", "3.10.1"))
-    monkeypatch.setattr(build, "open_bundle", lambda engine, folder: held)
+    monkeypatch.setattr(build, "open_bundle", lambda engine, folder, variant: held)
     build.build(root=root, variant="cpu", bundle=tmp_path, engine=client)
     words = command(calls)
     facts = values(words)

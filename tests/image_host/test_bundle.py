@@ -25,10 +25,11 @@ def folder(tmp_path: Path) -> Path:
     (folder / "debs" / "a.deb").write_text("deb")
     (folder / "python" / "a.whl").write_text("wheel")
     (folder / "base.tar").write_text("base")
+    (folder / "variant").write_text("cpu\n")
     (folder / "seed" / "origin").write_text("host 3.10.1\n")
     subprocess.run(["tar", "-cf", "seed.tar", "-C", "seed", "origin"], cwd=folder, check=True)
     shutil.rmtree(folder / "seed")
-    names = ["base.tar", "debs/a.deb", "python/a.whl", "seed.tar"]
+    names = ["base.tar", "debs/a.deb", "python/a.whl", "seed.tar", "variant"]
     sums = subprocess.run(["sha256sum", *names], cwd=folder, capture_output=True, check=True).stdout
     (folder / "SHA256SUMS").write_bytes(sums)
     return folder
@@ -37,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_bundle_is_handed_to_the_engine_once_under_the_name_of_its_sums(client, folder, calls):
     key = hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest()[:12]
     for _ in range(2):
-        assert bundle.open_bundle(client, folder) == Bundle(
+        assert bundle.open_bundle(client, folder, "cpu") == Bundle(
             f"racdino-bundle:bundle-{key}",
             Base(f"racdino-base:bundle-{key}", "bootstrapped"),
             Seed(f"racdino-seed:bundle-{key}", "host", "3.10.1"),
@@ -50,13 +51,14 @@ def test_an_engine_that_does_not_take_a_bundle_is_one_sentence(client, folder):
     refusing = client.path.read_text().replace('"import "*)', '"import "*) [ "$2" != - ] || exit 1;')
     client.path.write_text(refusing)
     with pytest.raises(ImageError, match=r"`docker import` of .*/bundle failed"):
-        bundle.open_bundle(client, folder)
+        bundle.open_bundle(client, folder, "cpu")
 
 
-def test_an_unfinished_bundle_is_refused(client, folder, calls):
-    (folder / "SHA256SUMS").unlink()
-    with pytest.raises(ImageError, match=r"is no finished bundle \(SHA256SUMS is missing\): `invoke bundle` makes one"):
-        bundle.open_bundle(client, folder)
+@pytest.mark.parametrize("missing", ["SHA256SUMS", "variant"])
+def test_an_unfinished_bundle_is_refused(client, folder, calls, missing):
+    (folder / missing).unlink()
+    with pytest.raises(ImageError, match=rf"is no finished bundle \({missing} is missing\): `invoke bundle` makes one"):
+        bundle.open_bundle(client, folder, "cpu")
     assert calls() == []
 
 
@@ -67,5 +69,11 @@ def test_a_damaged_bundle_names_the_file(client, folder, calls, damage):
     else:
         (folder / "python" / "a.whl").write_text("altered")
     with pytest.raises(ImageError, match=r"is damaged \([^\n]*python/a\.whl[^\n]*\): copy it again"):
-        bundle.open_bundle(client, folder)
+        bundle.open_bundle(client, folder, "cpu")
+    assert calls() == []
+
+
+def test_a_bundle_of_the_other_variant_names_both(client, folder, calls):
+    with pytest.raises(ImageError, match=r"holds the files of cpu, not of cu118: build with --variant cpu, or"):
+        bundle.open_bundle(client, folder, "cu118")
     assert calls() == []
