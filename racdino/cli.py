@@ -11,8 +11,10 @@ import racdino
 
 _OWN_OPTIONS = {  # commands that read their arguments themselves, or hand them on
     "verify": "prove the installation and run the backbone on camera frames",
-    "train": "CONFIG [OPTION ...]: train.py of the working directory, one process per visible GPU",
-    "eval": "CONFIG --weights FILE [OPTION ...]: val.py of the working directory",
+    "train": "[CONFIG [OPTION ...]]: train, one process per visible GPU; without a config the demo",
+    "eval": "CONFIG CHECKPOINT [OPTION ...]: nuScenes metrics, speed and memory of a checkpoint",
+    "show": "CONFIG CHECKPOINT [OPTION ...]: draw predictions and truth, as PNG and as one HTML page",
+    "data": "prepare | check | synthesize: info files of a nuScenes folder, or a data set anyone can have",
     "shell": "bash in this environment",
 }
 
@@ -35,6 +37,14 @@ def _run_with_own_options(command: str, *arguments: str) -> int:
         from racdino.verify.main import main as verify
 
         return verify(arguments)
+    if command == "data":
+        from racdino.data.main import main as data
+
+        return data(arguments)
+    if command == "show":
+        from racdino.openmmlab.show import main as show
+
+        return show(arguments)
     from racdino import launch
 
     run = {"train": launch.train, "eval": launch.evaluate, "shell": launch.shell}[command]

@@ -11,8 +11,8 @@ from racdino.container import places
 from racdino.launch import replace_process
 
 QUIET = {"info", "weights", "-h", "--help", "--version"}
-COMMANDS = {"verify", "doctor", "train", "eval", "shell"}
-_WARNED = COMMANDS - {"doctor"}  # doctor prints the same findings itself
+COMMANDS = {"verify", "doctor", "data", "train", "eval", "show", "shell"}
+_WARNED = COMMANDS - {"doctor", "data"}  # doctor prints the same findings itself
 _PYTHON = re.compile(r"python[\d.]*|torchrun")
 
 

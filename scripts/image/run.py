@@ -2,7 +2,7 @@
 
     python3 scripts/run.py [--image NAME] [--engine E] [--gpus G] [--env K=V] [--dry] COMMAND [ARGUMENT ...]
 
-What follows COMMAND (verify, train, eval, shell, info, or exec PROGRAM) reaches the container as it is.
+What follows COMMAND (verify, data, train, eval, show, shell, info, or exec PROGRAM) reaches the container as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scripts.image.mounts import Mounts, plan_mounts
 from scripts.setup.machine import has_nvidia_gpu
 
 IMAGE = "racdino:latest"
-COMMANDS = ("verify", "train", "eval", "shell", "info", "exec")
+COMMANDS = ("verify", "data", "train", "eval", "show", "shell", "info", "exec")
 ROOT = Path(__file__).resolve().parents[2]
 _SELINUX = Path("/sys/fs/selinux/enforce")
 _STATUS = Path("/proc/self/status")
