@@ -27,8 +27,8 @@ def read_radar(path: str | os.PathLike[str]) -> np.ndarray:
         path: a ``.pcd`` of nuScenes' samples/RADAR_* or sweeps/RADAR_*.
     Returns:
         (18, n) float32, rows as in ``FIELDS``: x, y, z in metres in the sensor's frame (x forward, y left),
-        rcs in dBsm, vx, vy in m/s as measured, vx_comp, vy_comp with the ego motion taken out, the rest are the sensor's states.
-        n is 0 where the sensor saw nothing, which nuScenes writes as one point of NaN.
+        rcs in dBsm, vx, vy in m/s as measured, vx_comp, vy_comp with the ego motion taken out, the rest are the
+        sensor's states. n is 0 where the sensor saw nothing, which nuScenes writes as one point of NaN.
     Raises:
         RadarFileError: see there. FileNotFoundError: there is no such file.
     Source: the layout is PCD 0.7, https://pointclouds.org/documentation/tutorials/pcd_file_format.html.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 
-FIELDS = "x y z dyn_prop id rcs vx vy vx_comp vy_comp is_quality_valid ambig_state x_rms y_rms invalid_state pdh0 vx_rms vy_rms"
+FIELDS = (
+    "x y z dyn_prop id rcs vx vy vx_comp vy_comp is_quality_valid ambig_state "
+    "x_rms y_rms invalid_state pdh0 vx_rms vy_rms"
+)
 HEADER = (
     "# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS {fields}\n"
     "SIZE 4 4 4 1 2 4 4 4 4 4 1 1 1 1 1 1 1 1\nTYPE F F F I I F F F F F I I I I I I I I\n"
