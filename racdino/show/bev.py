@@ -70,10 +70,10 @@ def _draw_layer(canvas: np.ndarray, layer: Layer) -> None:
         outline = np.stack([corner, np.roll(corner, -1, 0)], 1)
         nose = np.stack([corner.mean(0), (corner[0] + corner[3]) / 2])
         for ends in (*outline, nose):
-            lines.line(canvas, ends, colours[i], 1 if layer.is_truth else 2, dashed=layer.is_truth)
+            lines.line(canvas, ends, colours[i], 1 if layer.dashed else 2, dashed=layer.dashed)
         if np.linalg.norm(boxes[i, 7:9]) > _SLOWEST:
             target = to_pixels(boxes[i, :2] + boxes[i, 7:9] * _ARROW_SECONDS, size)
-            _draw_arrow(canvas, corner.mean(0), target, INK if layer.is_truth else colours[i], layer.is_truth)
+            _draw_arrow(canvas, corner.mean(0), target, INK if layer.dashed else colours[i], layer.dashed)
 
 
 def _draw_arrow(canvas: np.ndarray, begin: np.ndarray, end: np.ndarray, colour: lines.Colour, dashed: bool) -> None:

@@ -28,8 +28,8 @@ def _draw_layer(canvas: np.ndarray, lidar2img: np.ndarray, layer: Layer) -> None
         edges = np.concatenate([EDGES, FRONT])
         segments, kept = clip(points[i][edges], width, height)
         for ends, edge in zip(segments, kept, strict=True):
-            thickness = 1 if layer.is_truth or edge >= len(EDGES) else 2
-            lines.line(canvas, ends, colours[i], thickness, dashed=layer.is_truth)
+            thickness = 1 if layer.dashed or edge >= len(EDGES) else 2
+            lines.line(canvas, ends, colours[i], thickness, dashed=layer.dashed)
         if layer.label(i) and len(segments):
             x, y = segments.reshape(-1, 2).min(0)
             lines.text(canvas, layer.label(i), (x, y), colours[i], 0.35)

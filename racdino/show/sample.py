@@ -37,9 +37,9 @@ class Sample:
     def layers(self) -> Iterator[Layer]:
         """What is drawn, the truth first, below the detections."""
         if self.truth is not None:
-            yield Layer(self.truth, self.class_names, is_truth=True)
+            yield Layer(self.truth, self.class_names, is_truth=True, dashed=self.found is not None)
         if self.found is not None:
-            yield Layer(self.found, self.class_names, is_truth=False)
+            yield Layer(self.found, self.class_names, is_truth=False, dashed=False)
 
     def summary(self) -> str:
         """For captions, e.g. 12 detections, 10 true boxes."""
@@ -50,11 +50,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Layer:
-    """Truth, drawn dashed and without scores, or detections, drawn solid."""
+    """Truth, without scores and dashed where there are detections as well, or detections."""
 
     found: Found
     class_names: Sequence[str]
     is_truth: bool
+    dashed: bool
 
     def colours(self) -> list[tuple[int, int, int]]:
         return [colour(self.class_names[label]) for label in self.found.labels]

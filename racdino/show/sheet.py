@@ -33,7 +33,8 @@ def compose(pictures: dict[str, np.ndarray], sample: Sample, title: str) -> np.n
     body = np.concatenate([np.concatenate(rows), pictures[BEV]], 1)
     foot = np.empty((_LEGEND, body.shape[1], 3), np.uint8)
     foot[:] = PAPER
-    lines.text(foot, f"{title}   {sample.summary()}   dashed: truth", (8, _LEGEND - 4), INK, 0.5)
+    dashed = "   dashed: truth" if any(layer.dashed for layer in sample.layers()) else ""
+    lines.text(foot, f"{title}   {sample.summary()}{dashed}", (8, _LEGEND - 4), INK, 0.5)
     x = body.shape[1] - 8.0
     for name in reversed(sample.class_names):
         x -= cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0] + 14
