@@ -1,0 +1,1 @@
+"""``racdino train CONFIG``: mmcv's runner and hooks around `racdino.training`."""
