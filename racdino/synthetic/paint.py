@@ -123,7 +123,7 @@ def _construction_vehicle(image: np.ndarray, side: str, size: tuple[float, float
 def _cycle(image: np.ndarray, side: str, size: tuple[float, float, float], rider: bool, heavy: bool) -> None:
     blue, green, red = (int(value) for value in image[0, 0])
     body = (blue, green, red)
-    _area(image, (0, 1), (0, 1), (150, 150, 146))
+    _area(image, (0, 1), (0, 1), (112, 108, 106))  # about the road: what one would see past it
     if rider:
         _area(image, (0.3, 0.7), (0.14, 0.62), body)
         _area(image, (0.36, 0.64), (0.0, 0.15), _SKIN if not heavy else _DARK)

@@ -9,7 +9,7 @@ from racdino.synthetic.seeding import generator
 EXTENT = 400.0  # metres; a location's map is a square of this side with its origin at the lower left
 LOCATIONS = ("boston-seaport", "singapore-onenorth", "singapore-queenstown", "singapore-hollandvillage")
 LANE = 3.5
-KERB = 11.0  # metres from the middle of the road, on both sides
+KERB = 11.4  # metres from the middle of the road, on both sides
 PAVEMENT = 16.0  # where the pavement ends
 _STEPS = 16384
 

@@ -68,22 +68,22 @@ _PEOPLE = ("pedestrian",)
 
 LANES = (
     LanePlan(EGO_OFFSET, (26, 40), _MIXED, state=MOVING),  # moves with the ego
-    LanePlan(-5.25, (28, 46), ("trailer", "car", "truck", "car", "construction_vehicle", "bus"), (4.5, 11)),
-    LanePlan(1.75, (26, 44), ("bus", "car", "motorcycle", "truck", "car", "trailer"), (-11, -5)),
+    LanePlan(-5.25, (34, 60), ("trailer", "car", "truck", "car", "construction_vehicle", "car"), (4.5, 11)),
+    LanePlan(1.75, (30, 56), ("bus", "car", "motorcycle", "car", "truck", "car", "trailer"), (-11, -5)),
     LanePlan(5.25, (30, 60), ("car", "truck", "car", "bus"), state=STOPPED, jitter=0.2),
-    LanePlan(-7.6, (30, 46), ("bicycle", "motorcycle", "bicycle"), (3, 5.5)),
-    LanePlan(-9.4, (22, 34), _PARKED, state=PARKED, jitter=0.1),
-    LanePlan(9.4, (22, 34), _PARKED[::-1], state=PARKED, jitter=0.1),
-    LanePlan(-11.8, (15, 25), ("traffic_cone", "barrier"), state=PARKED, jitter=0.2),
-    LanePlan(11.8, (15, 25), ("barrier", "traffic_cone"), state=PARKED, jitter=0.2),
+    LanePlan(-7.4, (30, 46), ("bicycle", "motorcycle", "bicycle"), (3, 5.5)),
+    LanePlan(-9.75, (22, 34), _PARKED, state=PARKED, jitter=0.1),
+    LanePlan(9.75, (22, 34), _PARKED[::-1], state=PARKED, jitter=0.1),
+    LanePlan(-11.9, (15, 25), ("traffic_cone", "barrier"), state=PARKED, jitter=0.1),
+    LanePlan(11.9, (15, 25), ("barrier", "traffic_cone"), state=PARKED, jitter=0.1),
     LanePlan(-13.4, (24, 44), _PEOPLE, (0.8, 1.6), jitter=0.3),
     LanePlan(13.4, (24, 44), _PEOPLE, (-1.6, -0.8), jitter=0.3),
     LanePlan(-15.0, (40, 80), _PEOPLE, state=STOPPED, jitter=0.3),
     LanePlan(15.0, (60, 110), _PEOPLE, state=PARKED, jitter=0.3),
-    LanePlan(-12.4, (32, 48), ("pole",), state=PARKED),
-    LanePlan(12.4, (32, 48), ("pole",), state=PARKED),
+    LanePlan(-12.6, (32, 48), ("pole",), state=PARKED),
+    LanePlan(12.6, (32, 48), ("pole",), state=PARKED),
     LanePlan(-28.0, (26, 44), ("building",), state=PARKED, jitter=2.0),
-    LanePlan(28.0, (26, 44), ("building",), state=PARKED, jitter=2.0),
+    LanePlan(28.0, (52, 76), ("building",), state=PARKED, jitter=2.0),
 )
 
 
@@ -116,7 +116,7 @@ def _make(kind: Kind, plan: LanePlan, arc: float, motion: Motion, random: np.ran
     length, width, height = (round(float(side * random.uniform(1 - spread, 1 + spread)), 3) for side in kind.size)
     turn = np.pi if motion.speed < 0 or (plan.offset > 0 and plan.state == STOPPED) else 0.0
     if plan.state == PARKED:
-        turn = random.choice([0.0, np.pi]) + random.uniform(-0.05, 0.05)
+        turn = random.choice([0.0, np.pi]) + random.uniform(-0.02, 0.02)
     if kind.name == "pedestrian" and plan.state != MOVING:
         turn = random.uniform(-np.pi, np.pi)
     if kind.name == "barrier":
