@@ -61,6 +61,7 @@ class RaCFormerDecoderLayer(nn.Module):
         bev_shape: tuple[int, int],
         coordinates: Coordinates,
         with_cp: bool,
+        plain_view_sampling: bool,
         legacy_bev_batch_mixing: bool,
         legacy_temporal_order: bool,
     ) -> None:
@@ -72,7 +73,9 @@ class RaCFormerDecoderLayer(nn.Module):
             nn.Linear(3, C), nn.LayerNorm(C), nn.ReLU(), nn.Linear(C, C), nn.LayerNorm(C), nn.ReLU()
         )
         self.self_attn = ScaleAdaptiveSelfAttention(C, num_heads, DROPOUT, coordinates)
-        self.sampling = ViewSampling(C, img_depth_num, num_groups, num_points, num_frames, num_levels, coordinates)
+        self.sampling = ViewSampling(
+            C, img_depth_num, num_groups, num_points, num_frames, num_levels, coordinates, plain_view_sampling
+        )
         self.sampling_radar_bev, self.sampling_lss_bev = (
             BEVSampling(
                 C,

@@ -32,6 +32,7 @@ class RaCFormerTransformer(nn.Module):
         num_heads, num_groups: heads of self attention, groups of channels in sampling and mixing.
         bev_shape: (y, x) cells of both BEV maps.
         with_cp: compute the layers' activations again in the backward pass instead of keeping them.
+        plain_view_sampling: see `ViewSampling`.
         legacy_bev_batch_mixing: see `BEVSampling`. legacy_temporal_order: see `RadarTemporalEncoder`.
 
     Raises:
@@ -59,6 +60,7 @@ class RaCFormerTransformer(nn.Module):
         num_groups: int = 4,
         bev_shape: tuple[int, int] = (128, 128),
         with_cp: bool = True,
+        plain_view_sampling: bool = False,
         legacy_bev_batch_mixing: bool = False,
         legacy_temporal_order: bool = False,
     ) -> None:
@@ -92,6 +94,7 @@ class RaCFormerTransformer(nn.Module):
             tuple(bev_shape),  # type: ignore[arg-type]
             self.coordinates,
             with_cp,
+            plain_view_sampling,
             legacy_bev_batch_mixing,
             legacy_temporal_order,
         )

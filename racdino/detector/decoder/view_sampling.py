@@ -1,12 +1,13 @@
 """Adaptive ray sampling: each query's points are looked up in the images that show them, in every frame.
 
-Source: RaCFormer, arXiv:2412.12725, section 3.2; SparseBEV, arXiv:2308.09244, section 3.3. Plain torch: the views of a
-frame are stacked into one tall map with a row of zeros after each, so that one 2D look-up serves all of them.
+Source: RaCFormer, arXiv:2412.12725, section 3.2; SparseBEV, arXiv:2308.09244, section 3.3. The views of a frame
+are stacked into one tall map with a row of zeros after each, so that one 2D look-up serves all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from racdino.detector.decoder.coordinates import Coordinates
 from racdino.detector.decoder.ray_points import RayPoints
+from racdino.ops import ms_deform_attn, ms_deform_attn_reference
 
 NEAR = 1e-5  # metres in front of the camera from which on a point counts as visible
 
@@ -22,11 +24,14 @@ NEAR = 1e-5  # metres in front of the camera from which on a point counts as vis
 class Views(NamedTuple):
     """The images of a forward pass, made once for all layers.
 
-    maps: per level (B * T * G, C / G, N * (H + 1), W): view n's row r is row n * (H + 1) + r.
+    values: (B * T, S, G, C / G), level after level; a level is a map of N * (H + 1) rows: view n's row r is row
+    n * (H + 1) + r. shapes: (levels, 2) int64, rows and columns of the maps. starts: (levels,) where each begins in S.
     lidar2img: (B, T, N, 4, 4). image_size: (height, width) in pixels of ``lidar2img``.
     """
 
-    maps: list[Tensor]
+    values: Tensor
+    shapes: Tensor
+    starts: Tensor
     lidar2img: Tensor
     image_size: tuple[int, int]
 
@@ -36,6 +41,7 @@ class ViewSampling(RayPoints):
 
     Args:
         num_frames: T. num_levels: feature maps per image. The others: see `RayPoints`.
+        plain_view_sampling: look up in plain torch instead of by our operator; slower, the same result.
     """
 
     def __init__(
@@ -47,23 +53,33 @@ class ViewSampling(RayPoints):
         num_frames: int,
         num_levels: int,
         coordinates: Coordinates,
+        plain_view_sampling: bool = False,
     ) -> None:
         super().__init__(embed_dims, 3, depth_num, num_groups, num_points, coordinates)
         self.num_frames = num_frames
         self.num_levels = num_levels
+        self.plain_view_sampling = plain_view_sampling
         points = num_groups * num_frames * depth_num * num_points
         self.scale_weights = nn.Linear(embed_dims, points * num_levels)
 
     def views(self, features: Sequence[Tensor], lidar2img: Tensor, image_size: tuple[int, int]) -> Views:
         """Features per level (B, T * N, C, H, W) and lidar2img (B, T * N, 4, 4), made ready for `forward`."""
         T, G = self.num_frames, self.num_groups
-        maps = []
+        maps, shapes = [], []
         for level in features:
             tall = F.pad(level, (0, 0, 0, 1))
-            B, images, C, H, W = tall.shape
-            tall = tall.view(B, T, images // T, G, C // G, H, W).permute(0, 1, 3, 4, 2, 5, 6)
-            maps.append(tall.reshape(B * T * G, C // G, -1, W))
-        return Views(maps, lidar2img.unflatten(1, (T, -1)), image_size)
+            B, images, C, rows, W = tall.shape
+            tall = tall.view(B * T, images // T, G, C // G, rows, W).permute(0, 1, 4, 5, 2, 3)
+            maps.append(tall.reshape(B * T, -1, G, C // G))
+            shapes.append([images // T * rows, W])
+        starts = [0, *accumulate(rows * W for rows, W in shapes[:-1])]
+        return Views(
+            torch.cat(maps, dim=1),
+            torch.tensor(shapes, device=lidar2img.device),
+            torch.tensor(starts, device=lidar2img.device),
+            lidar2img.unflatten(1, (T, -1)),
+            image_size,
+        )
 
     def forward(self, box: Tensor, query: Tensor, views: Views, time_diff: Tensor, region: float) -> Tensor:
         """(B, Q, G, T * D * P, C / G) samples; see `RayPoints.points` for the arguments."""
@@ -73,14 +89,17 @@ class ViewSampling(RayPoints):
         T, G, K = grid.shape[2:5]
         xy = self.coordinates.metres_from_grid(grid)
         points = torch.cat([xy, z[:, :, None, ..., None].expand(*xy.shape[:-1], 1)], dim=-1)
-        points = points.permute(0, 2, 3, 1, 4, 5).reshape(B, T, -1, 3)  # (B, T, G * Q * K, 3)
+        points = points.permute(0, 2, 1, 4, 3, 5).reshape(B, T, -1, 3)  # (B, T, Q * K * G, 3)
         place, view = first_valid_view(points, views.lidar2img, views.image_size)
         weights = self.scale_weights(query).view(B, Q, G, T, K, self.num_levels).softmax(-1)
-        weights = weights.permute(0, 3, 2, 1, 4, 5).reshape(B * T * G, Q * K, -1)
         samples = sample_views(
-            views.maps, place.reshape(B * T * G, Q * K, 2), view.reshape(B * T * G, Q * K), weights, views.lidar2img.shape[2]
+            views,
+            place.reshape(B * T, Q * K, G, 2),
+            view.view(B * T, Q * K, G),
+            weights.permute(0, 3, 1, 4, 2, 5).reshape(B * T, Q * K, G, -1),
+            ms_deform_attn_reference if self.plain_view_sampling else ms_deform_attn,
         )
-        return samples.view(B, T, G, -1, Q, K).permute(0, 4, 2, 1, 5, 3).reshape(B, Q, G, T * K, -1)
+        return samples.view(B, T, Q, K, G, -1).permute(0, 2, 4, 1, 3, 5).reshape(B, Q, G, T * K, -1)
 
 
 def first_valid_view(points: Tensor, lidar2img: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -106,28 +125,26 @@ def first_valid_view(points: Tensor, lidar2img: Tensor, image_size: tuple[int, i
     return place.gather(2, chosen).squeeze(2).transpose(2, 3), view
 
 
-def sample_views(maps: Sequence[Tensor], place: Tensor, view: Tensor, weights: Tensor, num_views: int) -> Tensor:
+def sample_views(
+    views: Views, place: Tensor, view: Tensor, weights: Tensor, look_up: Callable[..., Tensor] = ms_deform_attn
+) -> Tensor:
     """Bilinear look-ups in one view each, summed over the levels by weight; zero outside the view.
 
     Args:
-        maps: per level (M, C, N * (H + 1), W), as in `Views`.
-        place: (M, K, 2) x, y in [0, 1]: 0 is the centre of the first pixel, 1 that of the last (align_corners=True).
-        view: (M, K) int64.
-        weights: (M, K, levels).
+        place: (M, K, G, 2) x, y in [0, 1]: 0 is the centre of the first pixel, 1 that of the last (align_corners=True);
+            M is B * T.
+        view: (M, K, G) int64.
+        weights: (M, K, G, levels).
+        look_up: `ms_deform_attn` or its plain-torch reference.
 
     Returns:
-        (M, C, K).
+        (M, K, C).
     """
-    total = None
-    for level, tall in enumerate(maps):
-        rows, W = tall.shape[2:]
-        H = rows // num_views - 1
-        # One pixel outside reads zero already; going further would read the view above or below.
-        column = (place[..., 0] * (W - 1)).clamp(-1, W)
-        row = (place[..., 1] * (H - 1)).clamp(-1, H) + view * (H + 1)
-        grid = torch.stack([(2 * column + 1) / W - 1, (2 * row + 1) / rows - 1], dim=-1)
-        found = F.grid_sample(tall, grid[:, :, None], padding_mode="zeros", align_corners=False).squeeze(-1)
-        weighted = found * weights[:, None, :, level]
-        total = weighted if total is None else total + weighted
-    assert total is not None
-    return total
+    num_views = views.lidar2img.shape[2]
+    rows, columns = views.shapes.to(place.dtype).unbind(1)  # (levels,)
+    height = rows / num_views  # with the row of zeros
+    # One pixel outside reads zero already; going further would read the view above or below.
+    x = torch.minimum((place[..., :1] * (columns - 1)).clamp(min=-1), columns)
+    y = torch.minimum((place[..., 1:] * (height - 2)).clamp(min=-1), height - 1) + view[..., None] * height
+    locations = torch.stack([(x + 0.5) / columns, (y + 0.5) / rows], dim=-1)  # (M, K, G, levels, 2)
+    return look_up(views.values, views.shapes, views.starts, locations.unsqueeze(-2), weights.unsqueeze(-1))
