@@ -55,7 +55,7 @@ def rcs_one_hot(rcs: Tensor, measured: Tensor, bounds: Sequence[float]) -> Tenso
     """
     low, high, count = float(bounds[0]), float(bounds[1]), int(bounds[2])
     bins = ((rcs - low) / ((high - low) / count)).floor().clamp(0, count - 1)
-    return one_hot_map(torch.where(measured, bins.long(), count), count + 1)[:, :count]
+    return one_hot_map(torch.where(measured & ~rcs.isnan(), bins, count).long(), count + 1)[:, :count]
 
 
 def one_hot_map(classes: Tensor, count: int) -> Tensor:

@@ -91,6 +91,7 @@ class ResNet(torchvision_resnet.ResNet):
             module.requires_grad_(norm_cfg.get("requires_grad", True))
         for part in self._frozen_parts():
             part.requires_grad_(False)
+        self.train()  # what is frozen is so from the start
 
     def _norms(self) -> list[nn.Module]:
         return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

@@ -83,5 +83,6 @@ class Voxelisation(nn.Module):
 
 def _position(groups: Tensor) -> Tensor:
     """Of each entry of ascending numbers: how many equal ones come before it."""
+    groups = groups.contiguous()
     number = torch.arange(len(groups), device=groups.device)
     return number - torch.searchsorted(groups, groups)

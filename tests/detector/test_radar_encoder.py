@@ -93,7 +93,7 @@ def parts():
 
 
 def test_a_radar_point_lands_in_its_cell():
-    voxelisation, encoder, scatter = parts()
+    voxelisation, _encoder, scatter = parts()
     point = torch.tensor([[10.0, -20.0, 0.0, 5.0, 1.0, 0.0, 0.1]])
     pillars = voxelisation([point])
     canvas = scatter(torch.ones(1, 64), pillars.coordinates, 1)

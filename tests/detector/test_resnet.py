@@ -47,8 +47,7 @@ def test_maps_equal_those_of_mmdet_with_the_same_weights(depth):
 def test_what_is_trained_equals_mmdet(frozen_stages, norm_eval):
     keys = {**KEYS, "frozen_stages": frozen_stages, "norm_eval": norm_eval}
     ours, theirs = ResNet(**keys), MmdetResNet(**keys)
-    ours.train()
-    theirs.train()
+    theirs.train()  # ours is so from the start
     assert {n: p.requires_grad for n, p in ours.named_parameters()} == {
         n: p.requires_grad for n, p in theirs.named_parameters()
     }
