@@ -95,7 +95,7 @@ def batch_from_mmcv(
         gt_bboxes_3d, gt_labels_3d: LiDARInstance3DBoxes with velocities, and labels, per sample.
     """
     device = img.device
-    keys = [meta.get("sample_key") for meta in img_metas]
+    keys = [meta["sample_key"] for meta in img_metas if "sample_key" in meta]
     boxes = None
     if gt_bboxes_3d is not None:
         boxes = [sample.tensor.to(device) for sample in gt_bboxes_3d]
@@ -114,7 +114,7 @@ def batch_from_mmcv(
         gt_depth=gt_depth,
         gt_boxes=boxes,
         gt_labels=None if gt_labels_3d is None else [labels.to(device) for labels in gt_labels_3d],
-        sample_keys=None if None in keys else tuple(keys),
+        sample_keys=tuple(keys) or None,
     )
 
 

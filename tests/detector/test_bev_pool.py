@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from racdino.detector.bev_pool import bev_pool
@@ -52,6 +53,19 @@ def test_result_is_the_same_bit_for_bit_every_time():
     depth, features, cells, count = make_inputs(torch.float32, pixels=5000)
     first = bev_pool(depth, features, cells, count)
     assert all(torch.equal(first, bev_pool(depth, features, cells, count)) for _ in range(3))
+
+
+@pytest.mark.cuda
+def test_cuda_equals_the_cpu_forward_and_backward():
+    depth, features, cells, count = make_inputs(torch.float32, pixels=3000)
+    results = []
+    for device in ("cpu", "cuda"):
+        inputs = depth.to(device).requires_grad_(), features.to(device).requires_grad_()
+        out = bev_pool(*inputs, cells.to(device), count)
+        out.square().sum().backward()
+        results.append([out.cpu(), *(x.grad.cpu() for x in inputs)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-3)
 
 
 def test_nothing_inside_the_grid_gives_zeros_and_zero_gradients():

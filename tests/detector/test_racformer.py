@@ -1,4 +1,4 @@
-"""The whole detector: upstream's state dict, radar layout, samples apart and together, and a training step without mmcv."""
+"""The whole detector: upstream's state dict, radar layout, samples apart and together, training without mmcv."""
 
 from __future__ import annotations
 
@@ -221,6 +221,17 @@ def test_a_batch_whose_shapes_do_not_fit_is_named():
     batch = make_batch(1)
     with pytest.raises(ValueError, match="radar_depth is"):
         type(batch)(**{**vars(batch), "radar_depth": batch.radar_depth[..., 1:]})
+
+
+@pytest.mark.cuda
+def test_cuda_finds_the_losses_and_boxes_of_the_cpu():
+    batch, losses, found = make_batch(), [], []
+    for device in ("cpu", "cuda"):
+        model, moved = detector().to(device), batch.to(device)
+        losses.append({name: value.item() for name, value in model.loss(moved).items()})
+        found.append([x.cpu() for x in model.eval().detect(moved)[0]])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The view transformer's geometry, pooling and radar input against naive float64 loops and the specification's numbers."""
+"""The view transformer's geometry, pooling and radar input against naive float64 loops and the specification."""
 
 from __future__ import annotations
 
