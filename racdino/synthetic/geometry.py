@@ -48,9 +48,10 @@ class Boxes:
     def points_inside(self, points: np.ndarray) -> np.ndarray:
         """How many of ``points`` (m, 3) each cuboid holds, (n,) int64."""
         counts = np.zeros(len(self), np.int64)
+        x, y = np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 1])
         for i, (centre, size, turn) in enumerate(zip(self.centre, self.size, self.rotations(), strict=True)):
-            reach = np.hypot(size[0], size[1]) / 2
-            near = points[np.abs(points[:, :2] - centre[:2]).max(axis=1) <= reach + 1e-6]
+            reach = np.hypot(size[0], size[1]) / 2 + 1e-6
+            near = points[(np.abs(x - centre[0]) <= reach) & (np.abs(y - centre[1]) <= reach)]
             counts[i] = np.count_nonzero((np.abs((near - centre) @ turn) <= size / 2).all(axis=1))
         return counts
 

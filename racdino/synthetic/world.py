@@ -32,13 +32,14 @@ class World:
         self._arc = np.array([thing.arc for thing in self.things])
         self._offset = np.array([thing.offset for thing in self.things])
         self._turn = np.array([thing.turn for thing in self.things])
+        self._motions = list(dict.fromkeys(thing.motion for thing in self.things))
+        self._motion = np.array([self._motions.index(thing.motion) for thing in self.things])
         self._size = np.array([thing.size for thing in self.things])
 
     def boxes(self, t: float) -> Boxes:
         """Every thing at ``t`` seconds, in the order of ``things``."""
-        travelled = {motion: motion.travelled(t) for motion in {thing.motion for thing in self.things}}
-        arc = self._arc + np.array([travelled[thing.motion] for thing in self.things])
-        flat, heading = self.road.at(arc, self._offset)
+        travelled = np.array([motion.travelled(t) for motion in self._motions])
+        flat, heading = self.road.at(self._arc + travelled[self._motion], self._offset)
         centre = np.column_stack([flat, self._size[:, 2] / 2])
         return Boxes(centre, self._size, heading + self._turn)
 
