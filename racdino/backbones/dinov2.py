@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from racdino.backbones.layers import LAYER_NORM_EPS, Block, PatchEmbed
 from racdino.backbones.position import resize_position_grid
-from racdino.weights import Architecture, existing_file, find, published
+from racdino.weights import Architecture, existing_file, find, published_dinov2
 from racdino.weights.loading import load_into
 
 
@@ -184,7 +184,7 @@ def build(architecture: Architecture) -> DinoVisionTransformer:
 
 
 def _published(name: str, pretrained: bool | str | os.PathLike[str]) -> DinoVisionTransformer:
-    entry = published(name)
+    entry = published_dinov2(name)
     if not pretrained:
         return build(entry.architecture)
     weights = find(entry) if pretrained is True else existing_file(pretrained)

@@ -1,6 +1,7 @@
-"""The published DINOv2 weights: file, hash and architecture of each. Standard library only.
+"""The published weights: file, address and hash of each. Standard library only.
 
-Source: Oquab et al. 2023, arXiv:2304.07193; with registers: Darcet et al. 2023, arXiv:2309.16588. Apache-2.0.
+DINOv2: Oquab et al. 2023, arXiv:2304.07193; with registers: Darcet et al. 2023, arXiv:2309.16588. Apache-2.0.
+ResNet-50 trained on nuImages: OpenMMLab's model zoo of mmdetection3d, the start of RaCFormer's configs.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _HOST = "https://dl.fbaipublicfiles.com/dinov2"
+_NUIMAGES = "https://download.openmmlab.com/mmdetection3d/v0.1.0_models/nuimages_semseg"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Published:
-    """One published weight file; ``size`` in bytes where it is known."""
+    """One published file of DINOv2 weights; ``size`` in bytes where it is known."""
 
     name: str
     sha256: str
@@ -40,10 +42,44 @@ class Published:
         return f"{_HOST}/{self.name.removesuffix('_reg')}/{self.file}"
 
 
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """One published checkpoint of another model.
+
+    OpenMMLab publishes of each file's sha256 the first eight digits alone, as the end of its name: ``sha256`` is these.
+    """
+
+    name: str
+    folder: str
+    file: str
+    size: int | None = None
+
+    @property
+    def sha256(self) -> str:
+        return self.file.rpartition("-")[2].partition(".")[0]
+
+    @property
+    def url(self) -> str:
+        return f"{self.folder}/{self.file}"
+
+
+Entry = Published | PublishedCheckpoint
+
+
+def has_hash(entry: Entry, found: str) -> bool:
+    """Whether a file with the sha256 ``found`` is ``entry``'s, as far as its hash is known."""
+    return found.startswith(entry.sha256)
+
+
+def shown_hash(entry: Entry) -> str:
+    """What is known of the sha256 of ``entry``'s file, with an ellipsis where that is not all."""
+    return entry.sha256 + ("" if isinstance(entry, Published) else "...")
+
+
 _S, _B, _L = (384, 12, 6), (768, 12, 12), (1024, 24, 16)
 _G = (1536, 40, 24, "swiglufused")
 
-CATALOGUE: dict[str, Published] = {
+CATALOGUE: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Published(
@@ -88,11 +124,16 @@ CATALOGUE: dict[str, Published] = {
             "746ecb8c6301c645c5c855be91687d274587d6e48fdaec4a729753160b34a283",
             Architecture(*_G, num_register_tokens=4),
         ),
+        PublishedCheckpoint(
+            "r50_nuimages",
+            f"{_NUIMAGES}/cascade_mask_rcnn_r50_fpn_coco-20e_20e_nuim",
+            "cascade_mask_rcnn_r50_fpn_coco-20e_20e_nuim_20201009_124951-40963960.pth",
+        ),
     )
 }
 
 
-def published(name: str) -> Published:
+def published(name: str) -> Entry:
     """The entry called ``name``, e.g. ``dinov2_vitb14``; ValueError names the others."""
     try:
         return CATALOGUE[name]
@@ -100,13 +141,22 @@ def published(name: str) -> Published:
         raise ValueError(f"there are no published weights called {name!r}; there are {', '.join(CATALOGUE)}") from None
 
 
+def published_dinov2(name: str) -> Published:
+    """The entry called ``name`` if it is one of DINOv2's, else ValueError."""
+    entry = published(name)
+    if isinstance(entry, Published):
+        return entry
+    raise ValueError(f"{name} are no weights of DINOv2")
+
+
 def published_for(architecture: Architecture) -> Published:
     """The published weights that fit ``architecture``; ValueError when nobody published any."""
-    for entry in CATALOGUE.values():
+    backbones = [entry for entry in CATALOGUE.values() if isinstance(entry, Published)]
+    for entry in backbones:
         if entry.architecture == architecture:
             return entry
     raise ValueError(
         f"no DINOv2 weights were published for {architecture}; give a file of your own as pretrained=PATH, "
         "ask for random weights with pretrained_vit=False, or choose the architecture of one of "
-        + ", ".join(f"{e.name} {e.architecture}" for e in CATALOGUE.values())
+        + ", ".join(f"{e.name} {e.architecture}" for e in backbones)
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from racdino.environment.hashing import sha256
-from racdino.weights.catalogue import Published
+from racdino.weights.catalogue import Entry, has_hash, shown_hash
 
 _BLOCK = 1 << 20
 _SILENCE = 30  # seconds without a byte after which a connection counts as lost
@@ -33,7 +33,7 @@ class FetchError(RuntimeError):
     """The file could not be fetched; the message says why and what to do."""
 
 
-def fetch(entry: Published, folder: Path, url: str | None = None, pause: float = 2.0) -> Path:
+def fetch(entry: Entry, folder: Path, url: str | None = None, pause: float = 2.0) -> Path:
     """Download ``entry``'s file into ``folder`` and return its path; at once when it is already there.
 
     Args:
@@ -46,9 +46,9 @@ def fetch(entry: Published, folder: Path, url: str | None = None, pause: float =
     url = url or entry.url
     target = folder / entry.file
     if target.exists():
-        if sha256(target) == entry.sha256:
+        if has_hash(entry, sha256(target)):
             return target
-        raise FetchError(f"{target} is there but its sha256 is not {entry.sha256}: move it away, then fetch again")
+        raise FetchError(f"{target} is there but its sha256 is not {shown_hash(entry)}: move it away, then fetch again")
     if not url.startswith(("http://", "https://")):
         raise FetchError(f"{url} is not an http or https address")
     partial = target.with_name(target.name + ".part")
@@ -59,10 +59,10 @@ def fetch(entry: Published, folder: Path, url: str | None = None, pause: float =
             _download(url, file, entry, pause)
             file.flush()
             os.fsync(file.fileno())
-            if (found := sha256(partial)) != entry.sha256:
+            if not has_hash(entry, found := sha256(partial)):
                 partial.unlink()
                 raise FetchError(
-                    f"{url} sent a file with sha256 {found} instead of {entry.sha256}: it was removed; "
+                    f"{url} sent a file with sha256 {found} instead of {shown_hash(entry)}: it was removed; "
                     "try again, or another --url"
                 )
             partial.replace(target)
@@ -80,7 +80,7 @@ def fetch(entry: Published, folder: Path, url: str | None = None, pause: float =
     return target
 
 
-def _download(url: str, file: BinaryIO, entry: Published, pause: float) -> None:
+def _download(url: str, file: BinaryIO, entry: Entry, pause: float) -> None:
     """Append to ``file`` until it is complete, taking up lost connections as long as they bring something."""
     failures = 0
     while True:
@@ -109,7 +109,7 @@ def _download(url: str, file: BinaryIO, entry: Published, pause: float) -> None:
         time.sleep(pause * 2 ** (failures - 1))
 
 
-def _transfer(url: str, file: BinaryIO, entry: Published) -> bool:
+def _transfer(url: str, file: BinaryIO, entry: Entry) -> bool:
     """One connection: append what is missing; True when the file has the length the server states."""
     begin = file.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"User-Agent": "racdino"})
@@ -148,7 +148,11 @@ def _require_space(file: BinaryIO, remaining: int | None) -> None:
 
 
 def _copy(
-    response: http.client.HTTPResponse, file: BinaryIO, begin: int, remaining: int | None, entry: Published
+    response: http.client.HTTPResponse,
+    file: BinaryIO,
+    begin: int,
+    remaining: int | None,
+    entry: Entry,
 ) -> None:
     from tqdm import tqdm
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from racdino.environment.hashing import sha256
-from racdino.weights.catalogue import CATALOGUE
+from racdino.weights.catalogue import CATALOGUE, has_hash, shown_hash
 from racdino.weights.checkpoint import CheckpointError, read_checkpoint
 
 _HEADS = ("dino_head.", "ibot_head.")  # DINOv2's training heads: no part of the backbone
@@ -47,9 +47,9 @@ def load_into(module: nn.Module, path: str | os.PathLike[str]) -> None:
 def check_hash(path: Path) -> None:
     """CheckpointError when ``path`` has the name of a published file but not its sha256."""
     for entry in CATALOGUE.values():
-        if entry.file == path.name and (found := sha256(path)) != entry.sha256:
+        if entry.file == path.name and not has_hash(entry, found := sha256(path)):
             raise CheckpointError(
-                f"{path} has sha256 {found}, the published file {entry.sha256}: move it away and fetch it again "
+                f"{path} has sha256 {found}, the published file {shown_hash(entry)}: move it away and fetch it again "
                 f"with `racdino weights fetch {entry.name}`, or rename it if it is meant to differ"
             )
 

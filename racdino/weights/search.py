@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from racdino.weights.catalogue import CATALOGUE, Published
+from racdino.weights.catalogue import CATALOGUE, Entry, shown_hash
 
 ENVIRONMENT_VARIABLE = "RACDINO_WEIGHTS"
 
@@ -26,7 +26,7 @@ def search_folders() -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
-def find(entry: Published) -> Path:
+def find(entry: Entry) -> Path:
     """The first file of `search_folders` that has the name of ``entry``'s.
 
     Raises:
@@ -38,12 +38,12 @@ def find(entry: Published) -> Path:
             return folder / entry.file
     unset = "" if os.environ.get(ENVIRONMENT_VARIABLE) else f" (${ENVIRONMENT_VARIABLE} is not set)"
     raise WeightsNotFoundError(
-        f"{entry.file} (sha256 {entry.sha256}) is in none of {', '.join(map(str, folders))}{unset}: "
+        f"{entry.file} (sha256 {shown_hash(entry)}) is in none of {', '.join(map(str, folders))}{unset}: "
         f"fetch it with `racdino weights fetch {entry.name}`"
     )
 
 
-def find_or_none(entry: Published) -> Path | None:
+def find_or_none(entry: Entry) -> Path | None:
     """Like `find`, for listings: None where the file is missing."""
     try:
         return find(entry)
@@ -59,7 +59,7 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     for entry in CATALOGUE.values():
         if entry.file == path.name:
             raise WeightsNotFoundError(
-                f"{path} (sha256 {entry.sha256}) is missing: "
+                f"{path} (sha256 {shown_hash(entry)}) is missing: "
                 f"fetch it with `racdino weights fetch {entry.name} --to {path.parent}`"
             )
     raise WeightsNotFoundError(f"the weights {path} are missing; `racdino weights list` names the published ones")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from racdino.weights import (
@@ -12,10 +14,13 @@ from racdino.weights import (
     find,
     find_or_none,
     published,
+    published_dinov2,
     published_for,
 )
+from racdino.weights.catalogue import has_hash
 
-VITB = CATALOGUE["dinov2_vitb14"]
+ROOT = Path(__file__).resolve().parents[2]
+VITB, R50 = CATALOGUE["dinov2_vitb14"], CATALOGUE["r50_nuimages"]
 
 
 @pytest.fixture
@@ -32,8 +37,46 @@ def test_addresses_and_hashes():
     registers = CATALOGUE["dinov2_vitl14_reg"]
     assert registers.url == "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_reg4_pretrain.pth"
     assert VITB.sha256.startswith("0b8b82f85de91b42")
-    assert len({entry.sha256 for entry in CATALOGUE.values()}) == 8
-    assert all(len(bytes.fromhex(entry.sha256)) == 32 for entry in CATALOGUE.values())
+    dinov2 = [entry for name, entry in CATALOGUE.items() if name.startswith("dinov2")]
+    assert len({entry.sha256 for entry in dinov2}) == 8
+    assert all(len(bytes.fromhex(entry.sha256)) == 32 for entry in dinov2)
+
+
+def test_the_resnet_of_the_configs_is_known_by_the_address_and_digits_openmmlab_publishes():
+    assert R50.url == (
+        "https://download.openmmlab.com/mmdetection3d/v0.1.0_models/nuimages_semseg/"
+        "cascade_mask_rcnn_r50_fpn_coco-20e_20e_nuim/"
+        "cascade_mask_rcnn_r50_fpn_coco-20e_20e_nuim_20201009_124951-40963960.pth"
+    )
+    assert R50.sha256 == "40963960"
+    text = (ROOT / "configs" / "racformer_r50_nuimg_704x256_f8.py").read_text()
+    assert f'load_from = "pretrain/{R50.file}"' in text
+
+
+@pytest.mark.parametrize(("found", "same"), [("40963960" + "a" * 56, True), ("4096396" + "a" * 57, False)])
+def test_of_the_resnets_hash_eight_digits_are_compared(found, same):
+    assert has_hash(R50, found) is same
+
+
+def test_of_dinov2s_hashes_all_digits_are_compared():
+    assert has_hash(VITB, VITB.sha256)
+    assert not has_hash(VITB, VITB.sha256[:-1] + "0")
+
+
+def test_the_resnet_is_no_dinov2():
+    with pytest.raises(ValueError, match="r50_nuimages are no weights of DINOv2"):
+        published_dinov2("r50_nuimages")
+    assert published_dinov2("dinov2_vitb14") is VITB
+
+
+def test_the_resnet_is_found_in_pretrain_and_fetched_to_where_a_config_wants_it(folders):
+    with pytest.raises(WeightsNotFoundError, match="`racdino weights fetch r50_nuimages --to pretrain`"):
+        existing_file(f"pretrain/{R50.file}")
+    with pytest.raises(WeightsNotFoundError, match=r"\(sha256 40963960\.\.\.\).*`racdino weights fetch r50_nuimages`"):
+        find(R50)
+    folders[0].mkdir()
+    (folders[0] / R50.file).touch()
+    assert find(R50).resolve() == folders[0] / R50.file
 
 
 def test_the_weights_follow_the_whole_architecture_not_the_number_of_heads():

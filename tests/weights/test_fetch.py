@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from racdino.weights import Architecture, Published
+from racdino.weights import Architecture, Published, PublishedCheckpoint
 from racdino.weights import fetch as fetch_module
 from racdino.weights.fetch import FetchError, fetch
 
@@ -232,3 +232,14 @@ def test_a_different_file_in_place_is_left_alone(server, tmp_path):
 def test_only_http_addresses(tmp_path):
     with pytest.raises(FetchError, match="file:///etc/passwd is not an http or https address"):
         fetch(ENTRY, tmp_path, "file:///etc/passwd")
+
+
+def test_of_a_checkpoint_the_published_first_digits_are_checked(server, tmp_path):
+    digits = hashlib.sha256(CONTENT).hexdigest()[:8]
+    right = PublishedCheckpoint("r50", "http://racdino.invalid", f"r50_20201009-{digits}.pth")
+    assert fetch(right, tmp_path, server.url).read_bytes() == CONTENT
+    assert fetch(right, tmp_path, server.url) == tmp_path / right.file
+    wrong = PublishedCheckpoint("r50", "http://racdino.invalid", "r50_20201009-00000000.pth")
+    with pytest.raises(FetchError, match=r"instead of 00000000\.\.\.: it was removed; try again, or another --url"):
+        fetch(wrong, tmp_path, server.url)
+    assert [path.name for path in tmp_path.iterdir()] == [right.file]
