@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from racdino.data.poses import rigid
+from racdino.data.quaternions import product
+
 
 @dataclass(frozen=True)
 class GlobalBoxes:
@@ -35,9 +38,8 @@ def to_global(boxes: np.ndarray, info: Mapping[str, Any]) -> GlobalBoxes:
     """
     rows = np.asarray(boxes, np.float64).reshape(-1, 9)
     lidar2ego, ego2global = (np.asarray(info[f"{key}_rotation"], np.float64) for key in ("lidar2ego", "ego2global"))
-    T_global_from_lidar = pose(ego2global, info["ego2global_translation"]) @ pose(
-        lidar2ego, info["lidar2ego_translation"]
-    )
+    T_ego_from_lidar = rigid(lidar2ego, info["lidar2ego_translation"])
+    T_global_from_lidar = rigid(ego2global, info["ego2global_translation"]) @ T_ego_from_lidar
     turn, shift = T_global_from_lidar[:3, :3], T_global_from_lidar[:3, 3]
     middle = rows[:, :3] + rows[:, 5:6] * [0.0, 0.0, 0.5]
     centre = middle @ turn.T + shift
@@ -46,35 +48,7 @@ def to_global(boxes: np.ndarray, info: Mapping[str, Any]) -> GlobalBoxes:
     return GlobalBoxes(
         centre=centre,
         size=rows[:, [4, 3, 5]],
-        rotation=quaternion_product(quaternion_product(ego2global, lidar2ego), heading),
+        rotation=product(product(ego2global, lidar2ego), heading),
         velocity=(rows[:, 7:9] @ turn[:, :2].T)[:, :2],
         distance=np.linalg.norm(centre[:, :2] - np.asarray(info["ego2global_translation"], np.float64)[:2], axis=1),
-    )
-
-
-def pose(rotation: Any, translation: Any) -> np.ndarray:
-    """4x4 out of a quaternion (w, x, y, z) and a translation in metres."""
-    w, x, y, z = np.asarray(rotation, np.float64) / np.linalg.norm(rotation)
-    matrix = np.eye(4)
-    matrix[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    matrix[:3, 3] = translation
-    return matrix
-
-
-def quaternion_product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Hamilton product over the last axis (w, x, y, z): turns by ``second``, then by ``first``."""
-    w1, x1, y1, z1 = np.moveaxis(first, -1, 0)
-    w2, x2, y2, z2 = np.moveaxis(second, -1, 0)
-    return np.stack(
-        [
-            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
-            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
-            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
-            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
-        ],
-        axis=-1,
     )

@@ -17,9 +17,9 @@ from nuscenes.utils.splits import create_splits_scenes
 
 from racdino.evaluation.detections import DetectionsLike
 from racdino.evaluation.errors import EvaluationError
-from racdino.evaluation.files import replacing
 from racdino.evaluation.metrics import ERRORS, Metrics
 from racdino.evaluation.submission import CLASS_NAMES, MODALITY, write_submission
+from racdino.training.files import write_text
 
 SUBMISSION = "results_nusc.json"
 SUMMARY = "metrics_summary.json"  # the devkit's own file, by its own name
@@ -100,8 +100,7 @@ def evaluate_submission(submission: Path, data_root: Path, version: str, eval_se
     else:
         metrics = _without_detections(config)
     summary = {**metrics.serialize(), "meta": meta}
-    with replacing(submission.parent / SUMMARY) as file:
-        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    write_text(submission.parent / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return Metrics.of_summary(summary, eval_set, len(found))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from racdino.evaluation.detections import DetectionsLike, checked
 from racdino.evaluation.errors import EvaluationError
-from racdino.evaluation.files import replacing
 from racdino.evaluation.geometry import to_global
+from racdino.training.files import write_whole
 
 # RaCFormer's order; the labels of its checkpoints are indices into it.
 CLASS_NAMES = (
@@ -76,13 +76,17 @@ def write_submission(
     unknown = [name for name in class_names if name not in CLASS_RANGE]
     if unknown:
         raise EvaluationError(f"nuScenes detection has no class {', '.join(unknown)}; it has {', '.join(CLASS_NAMES)}.")
-    with replacing(path) as file:
+
+    def write(file: BinaryIO) -> None:  # sample by sample: a validation set is hundreds of megabytes
         file.write(f'{{"meta": {json.dumps(dict(modality))}, "results": {{'.encode())
         for number, (detections, info) in enumerate(zip(results, infos, strict=True)):
             entries = list(sample_entries(detections, info, class_names))
             text = f"{', ' if number else ''}{json.dumps(info['token'])}: {json.dumps(entries, allow_nan=False)}"
             file.write(text.encode())
         file.write(b"}}\n")
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, write)
     return path
 
 

@@ -15,7 +15,6 @@ from torch import nn
 from racdino.container import places
 from racdino.data.errors import SampleError
 from racdino.evaluation import EvaluationError, write_submission
-from racdino.evaluation.files import replacing
 from racdino.evaluation.metrics import Metrics
 from racdino.evaluation.nuscenes import SUBMISSION, eval_set_of, evaluate
 from racdino.evaluation.speed import Speed
@@ -24,6 +23,7 @@ from racdino.openmmlab.inference import SPLITS, detect, load_model, said, test_d
 from racdino.openmmlab.training.errors import TrainingError
 from racdino.openmmlab.training.options import read_config
 from racdino.training import processes
+from racdino.training.files import write_text
 from racdino.weights.checkpoint import CheckpointError
 
 METRICS = "metrics.json"
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         begun = True
         metrics, speed = _run(model, config, dataset, output, given.batch_size, given.results_only)
     except (EvaluationError, CheckpointError, SampleError, TrainingError, OSError) as error:
-        print(f"racdino eval: {said(error) if not isinstance(error, OSError) else error}.", file=sys.stderr)
+        print(f"racdino eval: {said(error)}.", file=sys.stderr)
         return 1 if begun else 2
     about = {"config": config.filename, "checkpoint": str(checkpoint), "split": given.split, "notes": notes}
     _write(output, metrics, speed, dataset, about)
@@ -101,8 +101,7 @@ def _content(metrics: Metrics | None, speed: Speed | None, dataset: Any) -> dict
 
 
 def _write(output: Path, metrics: Metrics | None, speed: Speed | None, dataset: Any, about: dict[str, Any]) -> None:
-    with replacing(output / METRICS) as file:
-        file.write((json.dumps({**_content(metrics, speed, dataset), **about}, indent=1) + "\n").encode())
+    write_text(output / METRICS, json.dumps({**_content(metrics, speed, dataset), **about}, indent=1) + "\n")
 
 
 def _print(output: Path, metrics: Metrics | None, speed: Speed | None, dataset: Any) -> None:

@@ -119,7 +119,8 @@ def as_found(result: Mapping[str, Any]) -> Found:
 
 def said(error: Exception) -> str:
     """The last line of an error's text, which is its sentence also where a worker process raised it."""
-    lines = str(error.args[0] if error.args else "").strip().splitlines() or [type(error).__name__]
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = text.strip().splitlines() or [type(error).__name__]
     prefix = f"{type(error).__module__}.{type(error).__qualname__}: "
     return lines[-1].strip().removeprefix(prefix).rstrip(".")
 

@@ -19,7 +19,6 @@ from racdino.data.history import CAMERAS, key_moment
 from racdino.data.radar import accumulate
 from racdino.evaluation import EvaluationError
 from racdino.evaluation.detections import Found, checked, truth
-from racdino.evaluation.files import replacing
 from racdino.openmmlab.evaluate import is_synthetic
 from racdino.openmmlab.inference import SPLITS, detect, load_model, said, test_dataset
 from racdino.openmmlab.training.errors import TrainingError
@@ -27,6 +26,7 @@ from racdino.openmmlab.training.options import read_config
 from racdino.show.gallery import Page, make_page, write_gallery
 from racdino.show.sample import Sample
 from racdino.show.sheet import compose, views
+from racdino.training.files import write_whole
 from racdino.weights.checkpoint import CheckpointError
 
 WIDTH = 640  # pixels of a drawn camera
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         output = given.out or places.outputs() / "show" / Path(config.filename).stem / name
         show(dataset, indices, found, given.score, output, f"{Path(config.filename).stem}, {name}", notes)
     except (EvaluationError, CheckpointError, SampleError, TrainingError, OSError) as error:
-        print(f"racdino show: {said(error) if not isinstance(error, OSError) else error}.", file=sys.stderr)
+        print(f"racdino show: {said(error)}.", file=sys.stderr)
         return 1
     print(output / PAGE)
     return 0
@@ -68,6 +68,7 @@ def show(
     notes: Sequence[str],
 ) -> None:
     """Draw the samples ``indices``: a PNG each and ``index.html`` in the folder ``output``."""
+    output.mkdir(parents=True, exist_ok=True)
     pages: list[Page] = []
     for index, detections in zip(tqdm(indices, desc="pictures", disable=None), found, strict=True):
         sample = load_sample(dataset, index, detections, score)
@@ -122,8 +123,7 @@ def _scaled(path: str, lidar2img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _write_png(path: Path, picture: np.ndarray) -> None:
     _, content = cv2.imencode(".png", picture[..., ::-1])
-    with replacing(path) as file:
-        file.write(content.tobytes())
+    write_whole(path, lambda file: file.write(content.tobytes()))
 
 
 def _parser() -> argparse.ArgumentParser:

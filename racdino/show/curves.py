@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from racdino.evaluation.files import replacing
+from racdino.training.files import write_whole
 
 METRICS = ("NDS", "mAP")
 _TOTAL = "loss"
@@ -32,7 +32,7 @@ def draw_curves(log_json: Path, output: Path) -> None:
     training = [record for record in records if record["mode"] == "train"]
     if not training:
         raise ValueError(f"{log_json} holds no training iteration yet, so there is no curve to draw.")
-    per_epoch = max(record["iter"] for record in training)
+    per_epoch = max(record["iter"] for record in records)
     evaluations = [record for record in records if record["mode"] == "val"]
     figure = Figure(figsize=(13, 4), tight_layout=True)
     canvas = FigureCanvasAgg(figure)
@@ -54,8 +54,9 @@ def draw_curves(log_json: Path, output: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines and axes is not rate:
             axes.legend(fontsize=6 if len(axes.lines) > 4 else 9, ncol=1 + len(axes.lines) // 9)
-    with replacing(Path(output)) as file:
-        canvas.print_png(file)
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(output, canvas.print_png)
 
 
 def read_log(log_json: Path) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ import cv2
 import jinja2
 import numpy as np
 
-from racdino.evaluation.files import replacing
 from racdino.show.palette import colour
 from racdino.show.sample import Sample
 from racdino.show.sheet import BEV
+from racdino.training.files import write_text
 
 _JPEG_QUALITY = 85
 
@@ -55,8 +55,8 @@ def write_gallery(
     )
     legend = [(name, "#{:02x}{:02x}{:02x}".format(*colour(name))) for name in class_names]
     html = environment.get_template("gallery.html").render(heading=heading, notes=notes, pages=pages, legend=legend)
-    with replacing(path) as file:
-        file.write(html.encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, html)
 
 
 def _picture(image: np.ndarray, alt: str) -> Picture:
