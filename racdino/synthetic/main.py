@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenProcessPool:
         print("racdino data synthesize: a worker was killed (memory?); try --workers 1.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was changed", file=sys.stderr)
+        return 130
     state = "rendered" if made else "already there, nothing to do"
     print(f"{options.root}: {parameters.version}, {parameters.scenes} synthetic scenes, {state} (see {MARKER})")
     return 0
