@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from racdino.data.info import InfoFileError, read_info_file
-from racdino.data.problems import Problem
+from racdino.data.problems import Problem, unique
 from racdino.data.scene_infos import scene_infos
 from racdino.data.scene_pool import each_scene
 from racdino.data.tables import Scene, Tables
@@ -40,7 +40,7 @@ def check(root: Path, version: str, workers: int) -> Checked:
         return [(row, contents(info)) for row, info in zip(part.rows, part.infos, strict=True)], part.problems
 
     seen = {scenes[index].token: result for index, result in each_scene(look, scenes, workers)}
-    problems = [problem for scene in scenes for problem in seen[scene.token][1]]
+    problems = unique(problem for scene in scenes for problem in seen[scene.token][1])
     samples: dict[Path, int] = {}
     findings: list[str] = []
     for file, members in splits.items():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from racdino.data.info import FORMAT
 from racdino.data.parts import PICKLE_PROTOCOL, Parts, Report
-from racdino.data.problems import Problem
+from racdino.data.problems import Problem, unique
 from racdino.data.scene_infos import scene_infos
 from racdino.data.scene_pool import each_scene
 from racdino.data.tables import Scene, Tables
@@ -42,7 +42,7 @@ def prepare(root: Path, version: str, workers: int, skip: bool) -> Prepared:
     shown = prefix(root)
     with Parts(root, version, tables.digest, shown) as parts:
         reports = _finish(tables, scenes, root, shown, parts, workers)
-        problems = [problem for report in reports.values() for problem in report.problems]
+        problems = unique(problem for report in reports.values() for problem in report.problems)
         left_out = sum((report.left_out for report in reports.values()), Counter[str]())
         files: dict[Path, int] = {}
         if any(report.rows for report in reports.values()) and (skip or not problems):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _SHOWN = 5
@@ -21,10 +21,14 @@ ABSENT, DAMAGED, IMPOSSIBLE = "absent file", "damaged file", "impossible record"
 KINDS = (ABSENT, DAMAGED, IMPOSSIBLE)
 
 
-def summary(problems: Iterable[Problem]) -> list[str]:
+def unique(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once: a calibration, say, that several scenes share."""
+    return list({(problem.kind, problem.name): problem for problem in problems}.values())
+
+
+def summary(problems: Sequence[Problem]) -> list[str]:
     """A few lines: of each kind how many, of which folders or tables, and the first by name."""
     lines = []
-    problems = list(problems)
     for kind in KINDS:
         found = [problem for problem in problems if problem.kind == kind]
         if not found:

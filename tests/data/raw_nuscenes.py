@@ -84,8 +84,8 @@ class RawNuScenes:
         )
         for channel, (modality, sensor) in self.sensors.items():
             self.recording(name, channel, modality, sensor, samples, times)
-        for _ in range(4):
-            self.instance(samples)
+        for seen in (samples, samples[1:2], samples[:: len(samples) - 1], samples[:-1], samples[1:]):
+            self.instance(seen)  # one is seen once, one with a gap
 
     def recording(self, scene, channel, modality, sensor, samples, times):
         """Sweeps between the key frames at the sensor's rate, and two before the first key frame."""
@@ -117,10 +117,8 @@ class RawNuScenes:
         points = self.random.normal(0, 20, (3, 10)).tolist()
         return radar_bytes([[*p[:3], 1, 7, *p[3:8], 1, 3, 19, 19, 0, 1, 3, 3] for p in points])
 
-    def instance(self, samples):
-        """An object seen from some sample to some other."""
-        first = int(self.random.integers(0, len(samples)))
-        seen = samples[first : first + int(self.random.integers(1, len(samples) + 1))]
+    def instance(self, seen):
+        """An object annotated in these samples."""
         category = self.tables["category"][int(self.random.integers(len(CATEGORIES)))]["token"]
         rows = self.chain("sample_annotation", len(seen))
         ends = {"first_annotation_token": rows[0]["token"], "last_annotation_token": rows[-1]["token"]}
