@@ -201,3 +201,19 @@ def test_inputs_that_do_not_fit_are_refused_by_name():
         head(features, lss, radar, lidar2img[:, :5], times, size)
     with pytest.raises(ValueError, match="give the head a SampleRandom"):
         head(features, lss, radar, lidar2img, times, size, make_targets())
+
+
+@pytest.mark.cuda
+def test_a_gpu_computes_what_a_cpu_does_dropout_and_noise_included():
+    results = []
+    for device in ("cpu", "cuda"):
+        head, inputs, (boxes, labels) = make_head().to(device), make_inputs(), make_targets()
+        features, *maps, size = inputs
+        moved = ([level.to(device) for level in features], *(x.to(device) for x in maps), size)
+        targets = [box.to(device) for box in boxes], [label.to(device) for label in labels]
+        losses = head.loss(train(head, moved, targets, keyed(1, 2)), *targets)
+        total(losses).backward()
+        gradients = [parameter.grad for parameter in head.parameters()]
+        results.append([*losses.values(), *gradients])
+    for on_cpu, on_gpu in zip(*results, strict=True):
+        torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-7, atol=1e-9)
