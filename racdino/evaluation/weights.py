@@ -14,15 +14,17 @@ _BOXES = "v1.0.0"  # the mmdet3d convention of yaw and sizes that `version` of u
 _SHOWN = 3  # names of each complaint
 
 
-def load_detector(model: nn.Module, path: Path) -> list[str]:
+def load_detector(model: nn.Module, path: Path, class_names: Sequence[str]) -> list[str]:
     """Load ``path`` strictly; ``model`` is unchanged unless all of it fits.
 
     Of a run with averaged weights (EMA) the averages are taken. Nothing in the file is executed.
 
+    Args:
+        class_names: what the config's labels mean.
     Returns:
         Sentences worth telling: the epoch, whether the weights are averages.
     Raises:
-        CheckpointError: the file is missing, damaged, of the old box convention, or does not fit.
+        CheckpointError: the file is missing, damaged, of the old box convention or of other classes, or does not fit.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint at {path}.")
@@ -34,6 +36,13 @@ def load_detector(model: nn.Module, path: Path) -> list[str]:
         raise CheckpointError(
             f"{path} was trained with the boxes of mmdet3d {version} (yaw and sizes are defined differently before "
             f"v1.0), which its weights have learnt: take a checkpoint of {_BOXES} or train again."
+        )
+    meta = content.get("meta")
+    trained_on = meta.get("CLASSES") if isinstance(meta, Mapping) else None
+    if trained_on and list(trained_on) != list(class_names):
+        raise CheckpointError(
+            f"{path} was trained on the classes {', '.join(trained_on)}, the config has {', '.join(class_names)}: its "
+            "labels would mean other things, so give the config the checkpoint's classes in their order."
         )
     weights, notes = _weights(content, path)
     _compare(weights, model.state_dict(), path)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         dataset = test_dataset(config, given.split)
         if not given.results_only:
             eval_set_of(dataset.data_infos, dataset.version)  # fails before the long work
-        model, notes = load_model(config, checkpoint)
+        model, notes = load_model(config, checkpoint, dataset.CLASSES)
         output = given.work_dir or places.outputs() / "eval" / Path(config.filename).stem / checkpoint.stem
         print(*notes, sep="\n")
         begun = True

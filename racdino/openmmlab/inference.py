@@ -49,7 +49,7 @@ def test_dataset(config: Config, split: str) -> Any:
         raise EvaluationError(f"data.{split} of {config.filename} cannot be built: {said(error)}.") from error
 
 
-def load_model(config: Config, checkpoint: Path) -> tuple[nn.Module, list[str]]:
+def load_model(config: Config, checkpoint: Path, class_names: Sequence[str]) -> tuple[nn.Module, list[str]]:
     """The config's detector with the checkpoint's weights, on the GPU where there is one, and sentences about them.
 
     Weights that a backbone would begin with are not looked for: the checkpoint has all of them.
@@ -62,7 +62,7 @@ def load_model(config: Config, checkpoint: Path) -> tuple[nn.Module, list[str]]:
         model = build_model(options.model, train_cfg=config.get("train_cfg"), test_cfg=config.get("test_cfg"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EvaluationError(f"The model of {config.filename} cannot be built: {said(error)}.") from error
-    notes = load_detector(model, checkpoint)
+    notes = load_detector(model, checkpoint, class_names)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), notes
 
 

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         if not given.truth:
             if given.checkpoint is None:
                 raise EvaluationError("Which checkpoint? racdino show CONFIG CHECKPOINT, or CONFIG --truth without one")
-            model, said_of_weights = load_model(config, given.checkpoint)
+            model, said_of_weights = load_model(config, given.checkpoint, dataset.CLASSES)
             found, _ = detect(model, dataset, indices, 1, config.data.get("workers_per_gpu", 0))
             notes += [*said_of_weights, f"Detections from a score of {given.score} on."]
         name = "truth" if given.truth else given.checkpoint.stem

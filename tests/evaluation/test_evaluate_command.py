@@ -133,3 +133,31 @@ def test_training_gets_metrics_that_are_plain_data(config, checkpoint, tmp_path)
     metrics = evaluate_model(model, read, tmp_path / "eval")
     assert json.loads(json.dumps(metrics, allow_nan=False))["mAP"] == pytest.approx(1, abs=1e-9)
     assert 0.9 < metrics["NDS"] <= 1
+
+
+def test_two_processes_write_the_submission_of_one(config, tmp_path, monkeypatch):
+    import oracle
+    from mmcv import Config
+
+    from racdino.training import processes
+
+    read = Config.fromfile(str(config()))
+    model = oracle.Oracle(read.model.folder)
+    evaluate_model(model, read, tmp_path / "one")
+    shares = {}
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "of_process_0", lambda value: value)
+    for rank in (1, 0):
+
+        def exchange(found, rank=rank):
+            shares[rank] = found
+            return [shares.get(0, [None]), shares[1]]
+
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(processes, "of_all", exchange)
+        metrics = evaluate_model(model, read, tmp_path / "two")
+        assert bool(metrics) == (rank == 0)
+        assert (tmp_path / "two").exists() == (rank == 0)
+    assert [len(shares[rank]) for rank in (0, 1)] == [1, 1]
+    one, two = ((tmp_path / name / "results_nusc.json").read_bytes() for name in ("one", "two"))
+    assert one == two

@@ -8,8 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from racdino.evaluation.weights import load_detector
+from racdino.evaluation.weights import load_detector as load_for_classes
 from racdino.weights.checkpoint import CheckpointError
+
+CLASSES = ["car", "truck", "bus"]
+
+
+def load_detector(model, path):
+    return load_for_classes(model, path, CLASSES)
 
 
 @pytest.fixture
@@ -103,6 +109,13 @@ def test_weights_that_are_not_finite_are_named(tmp_path, model, weights, value):
 def test_the_old_box_convention_is_refused(tmp_path, model, weights):
     with pytest.raises(CheckpointError, match=r"mmdet3d v0\.17\.1 .*before v1\.0"):
         load_detector(model, saved(tmp_path, {"version": "v0.17.1", "state_dict": weights}))
+
+
+def test_classes_in_another_order_are_refused_and_the_same_are_taken(tmp_path, model, weights):
+    content = {"meta": {"CLASSES": ("car", "bus", "truck")}, "state_dict": weights}
+    with pytest.raises(CheckpointError, match="classes car, bus, truck, the config has car, truck, bus"):
+        load_detector(model, saved(tmp_path, content))
+    assert load_detector(model, saved(tmp_path, {"meta": {"CLASSES": tuple(CLASSES)}, "state_dict": weights})) == []
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path, model):

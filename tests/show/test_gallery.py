@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -83,6 +86,36 @@ def test_arrow_keys_and_buttons_move_the_slider(page):
     text = page.read_text()
     assert "ArrowLeft: -1, ArrowRight: 1" in text
     assert [button["aria-label"] for button in Elements(text).named("button")] == ["previous sample", "next sample"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
+def test_the_script_shows_one_sample_and_moves_with_keys_buttons_and_slider(page, tmp_path):
+    script = page.read_text().split("<script>")[1].split("</script>")[0]
+    page_stub = """
+    const listeners = {};
+    const element = (name) => ({ hidden: false, value: "1", addEventListener: (kind, act) => listeners[name + kind] = act });
+    const elements = {}, sections = [element("s"), element("s"), element("s")];
+    const document = {
+      querySelectorAll: () => sections,
+      querySelector: (name) => elements[name] ??= element(name),
+      getElementById: (name) => elements[name] ??= element(name),
+      addEventListener: (kind, act) => listeners[kind] = act,
+    };
+    """
+    uses = """
+    const shown = () => sections.map((section) => section.hidden ? "-" : "x").join("") + elements.place.textContent;
+    const seen = [shown()];
+    const press = (key, more) => { listeners.keydown({ key, preventDefault() {}, ...more }); seen.push(shown()); };
+    press("ArrowRight"); press("End"); press("ArrowRight"); press("ArrowLeft", { altKey: true }); press("a");
+    listeners.backclick(); seen.push(shown());
+    elements.slider.value = "1"; listeners.sliderinput(); seen.push(shown());
+    console.log(JSON.stringify([seen, elements.nav.hidden]));
+    """
+    file = tmp_path / "page.js"
+    file.write_text(page_stub + script.replace('"use strict";', "") + uses)
+    done = subprocess.run(["node", str(file)], capture_output=True, text=True, check=True)
+    first, second, third = "x--1 / 3", "-x-2 / 3", "--x3 / 3"
+    assert json.loads(done.stdout) == [[first, second, third, third, third, third, second, first], False]
 
 
 def test_text_is_escaped(page):
