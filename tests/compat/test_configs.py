@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,18 @@ def test_configs_load_from_any_directory_without_racdino(tmp_path):
 def test_the_fixed_config_differs_from_the_baseline_by_the_adapter_alone():
     found = differences(Config.fromfile(str(BASELINE)).to_dict(), Config.fromfile(str(FIXED)).to_dict())
     assert {difference.key for difference in found} == {"dinov2_adapter", "model.dinov2_adapter"}
+
+
+def test_the_legacy_config_differs_from_the_baseline_by_its_flags_alone(baseline):
+    legacy = Config.fromfile(str(CONFIGS / "racformer_r50_nuimg_704x256_f8_legacy.py"))
+
+    def without_flags(value):
+        if isinstance(value, dict):
+            return {key: without_flags(inner) for key, inner in value.items() if not key.startswith("legacy_")}
+        return [without_flags(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+    assert without_flags(legacy._cfg_dict.to_dict()) == without_flags(baseline._cfg_dict.to_dict())
+    assert len(set(re.findall(r"legacy_\w+", legacy.pretty_text))) == 8
 
 
 def test_the_adapter_section_builds_the_adapter_of_the_registry():
