@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import racdino.openmmlab.detector  # noqa: F401  (registers the detector and its parts)
+
 from . import backbones
 
 __all__ = ["backbones"]
