@@ -66,8 +66,8 @@ class Coordinates:
 
     def grid_from_polar(self, polar: Tensor) -> Tensor:
         """(..., 2) theta in turns and d to x, y in [0, 1] of the range; what lies outside is moved to its border."""
-        angle = polar[..., 0] * (2 * math.pi)
-        distance = polar[..., 1] * self.radius
+        theta, d = polar.unbind(-1)
+        angle, distance = theta * (2 * math.pi), d * self.radius
         xy = torch.stack([distance * angle.cos(), distance * angle.sin()], dim=-1)
         return self.grid_from_metres(xy).clamp(0, 1)
 
@@ -79,7 +79,8 @@ class Coordinates:
         """(..., 2) metres to theta in [0, 1) turns and d. At the origin theta is 0 and nothing has a gradient."""
         origin = (xy == 0).all(-1, keepdim=True)
         safe = torch.where(origin, xy.new_tensor([1.0, 0.0]), xy)
-        theta = torch.remainder(torch.atan2(safe[..., 1], safe[..., 0]) / (2 * math.pi), 1.0)
+        x, y = safe.unbind(-1)
+        theta = torch.remainder(torch.atan2(y, x) / (2 * math.pi), 1.0)
         distance = safe.square().sum(-1).sqrt() / self.radius
         return torch.stack([theta, distance.masked_fill(origin[..., 0], 0)], dim=-1)
 

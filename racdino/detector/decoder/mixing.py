@@ -38,8 +38,8 @@ class AdaptiveMixing(nn.Module):
                 f"expected {(self.num_groups, self.in_points, self.channels)}."
             )
         generated = self.parameter_generator(query).view(B * Q * G, -1)
-        channel_mixing = generated[:, : C * C].view(-1, C, C)
-        point_mixing = generated[:, C * C :].view(-1, self.out_points, P)
+        channel_mixing, point_mixing = generated.split([C * C, self.out_points * P], dim=1)
+        channel_mixing, point_mixing = channel_mixing.view(-1, C, C), point_mixing.view(-1, self.out_points, P)
         mixed = _normalised(torch.bmm(samples.reshape(B * Q * G, P, C), channel_mixing))
         mixed = _normalised(torch.bmm(point_mixing, mixed))
         return query + self.out_proj(mixed.view(B, Q, -1))

@@ -64,10 +64,9 @@ class RayPoints(nn.Module):
         velocity = box[..., 8:10].detach()
         moved = velocity[:, :, None] * time_diff[:, None, :, None]  # (B, Q, T, 2)
         xy = xy[:, :, None] - moved[:, :, :, None, None, None]  # (B, Q, T, D, G, P, 2)
-        polar = self.coordinates.polar_from_metres(xy)
+        theta, d = self.coordinates.polar_from_metres(xy).unbind(-1)
         along = self._along_ray(query, region)[:, :, None, :, None, None]
-        polar = torch.stack([polar[..., 0], polar[..., 1] + along], dim=-1)
-        grid = self.coordinates.grid_from_polar(polar).transpose(3, 4).flatten(4, 5)
+        grid = self.coordinates.grid_from_polar(torch.stack([theta, d + along], dim=-1)).transpose(3, 4).flatten(4, 5)
         if self.dimensions == 2:
             return grid, None
         z = self.coordinates.metres_from_z(box[..., 2])[:, :, None, None, None] + offset[..., 2]

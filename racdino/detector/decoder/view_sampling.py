@@ -116,10 +116,10 @@ def first_valid_view(points: Tensor, lidar2img: Tensor, image_size: tuple[int, i
     """
     rows = lidar2img[..., :3, :]
     projected = torch.matmul(rows[..., :3], points.transpose(2, 3)[:, :, None]) + rows[..., 3:]  # (B, T, N, 3, K)
-    depth = projected[..., 2, :]
-    place = projected[..., :2, :] / depth.clamp(min=NEAR)[..., None, :]
+    place, depth = projected.split([2, 1], dim=3)
+    place = place / depth.clamp(min=NEAR)
     place = place / place.new_tensor(image_size[::-1])[:, None]
-    visible = (depth > NEAR) & ((place > 0) & (place < 1)).all(-2)
+    visible = (depth > NEAR).squeeze(3) & ((place > 0) & (place < 1)).all(-2)
     view = visible.to(torch.uint8).argmax(2)  # the first of the largest
     chosen = view[:, :, None, None].expand(-1, -1, -1, 2, -1)
     return place.gather(2, chosen).squeeze(2).transpose(2, 3), view
@@ -144,7 +144,8 @@ def sample_views(
     rows, columns = views.shapes.to(place.dtype).unbind(1)  # (levels,)
     height = rows / num_views  # with the row of zeros
     # One pixel outside reads zero already; going further would read the view above or below.
-    x = torch.minimum((place[..., :1] * (columns - 1)).clamp(min=-1), columns)
-    y = torch.minimum((place[..., 1:] * (height - 2)).clamp(min=-1), height - 1) + view[..., None] * height
+    x, y = place.split(1, dim=-1)
+    x = torch.minimum((x * (columns - 1)).clamp(min=-1), columns)
+    y = torch.minimum((y * (height - 2)).clamp(min=-1), height - 1) + view[..., None] * height
     locations = torch.stack([(x + 0.5) / columns, (y + 0.5) / rows], dim=-1)  # (M, K, G, levels, 2)
     return look_up(views.values, views.shapes, views.starts, locations.unsqueeze(-2), weights.unsqueeze(-1))
