@@ -71,7 +71,7 @@ def choose_steps(available: int, count: int, interval: int) -> list[int]:
     return [min((k + 1) * interval, available) - 1 for k in range(count)] if available else []
 
 
-def radar_sweeps(info: dict[str, Any], infos: Infos, channel: str, latest: int | None) -> Iterator[tuple[dict, int]]:
+def radar_sweeps(info: dict[str, Any], latest: int | None, infos: Infos, channel: str) -> Iterator[tuple[dict, int]]:
     """A radar's sweeps from ``latest`` (microseconds, None: the key frame ``info``'s own) backwards, newest first.
 
     Yields:

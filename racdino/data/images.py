@@ -38,6 +38,13 @@ class ImageFile:
     path: str
 
 
+class Pictures(list[np.ndarray]):
+    """Read-only images of one sample. Copies share them: mmdet3d's test-time wrapper copies all it is given."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Pictures:
+        return self
+
+
 @lru_cache(maxsize=1)
 def _turbojpeg() -> Any | None:
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from racdino.data.history import Infos, Moment, radar_sweeps
-from racdino.data.poses import lidar_from_global, rigid
+from racdino.data.poses import lidar_from_global
+from racdino.data.quaternions import rotation_matrix
 from racdino.data.radar_files import FIELDS, default_filter, read_radar
 from racdino.data.tables import RADARS
 
@@ -59,39 +60,59 @@ def accumulate(
         ValueError: a pose is not finite.
     Source: the nuScenes devkit's ``RadarPointCloud.from_file_multisweep``, whose filters and frames these are.
     """
-    T_lidar_from_global = lidar_from_global(current)
-    R_lidar_from_ego = rigid(current["lidar2ego_rotation"], (0, 0, 0))[:3, :3].T
-    gathered = [np.zeros((0, COLUMNS))]
-    left_out = 0
-    for channel in RADARS:
-        info, latest = _begin(moment, infos, channel, legacy_radar_history)
-        for history, k in islice(radar_sweeps(info, infos, channel, latest), num_sweeps):
-            points, impossible = sensor_points(locate(history["filename"][k]))
-            left_out += impossible
-            T_ego_from_sensor = rigid(history["sensor2ego_rotation"], history["sensor2ego_translation"])
-            T_global_from_ego = rigid(history["ego2global_rotation"][k], history["ego2global_translation"][k])
-            T_lidar_from_sensor = T_lidar_from_global @ T_global_from_ego @ T_ego_from_sensor
-            if not np.isfinite(T_lidar_from_sensor).all():
-                raise ValueError(
-                    f"the pose of {history['filename'][k]} is not finite: run `racdino data prepare` again"
-                )
-            rotation = T_lidar_from_sensor[:3, :3]
-            turned = R_lidar_from_ego @ T_ego_from_sensor[:3, :3] if legacy_radar_velocity else rotation
-            moved = np.zeros((len(points), COLUMNS))
-            moved[:, :2] = points[:, :3] @ rotation[:2].T + T_lidar_from_sensor[:2, 3]
-            moved[:, 3] = points[:, 3]
-            moved[:, 4:6] = points[:, 4:6] @ turned[:2, :2].T
-            moved[:, 6] = 1e-6 * (int(current["timestamp"]) - int(history["timestamp"][k]))
-            gathered.append(moved)
-    return np.concatenate(gathered).astype(np.float32), left_out
+    sweeps = [
+        sweep
+        for channel in RADARS
+        for sweep in islice(sweeps_at(moment, infos, channel, legacy_radar_history), num_sweeps)
+    ]
+    if not sweeps:
+        return np.zeros((0, COLUMNS), np.float32), 0
+    files = [history["filename"][k] for history, k in sweeps]
+    T_lidar_from_sensor, turns = _poses(current, sweeps, legacy_radar_velocity)
+    for pose, name in zip(T_lidar_from_sensor, files, strict=True):
+        if not np.isfinite(pose).all():
+            raise ValueError(f"the pose of {name} is not finite, run `racdino data prepare` again")
+    read = [sensor_points(locate(name)) for name in files]
+    counts = [len(points) for points, _ in read]
+    points = np.concatenate([points for points, _ in read])
+    pose, turn = (np.repeat(matrices[:, :2, :3], counts, axis=0) for matrices in (T_lidar_from_sensor, turns))
+    lags = [1e-6 * (int(current["timestamp"]) - int(history["timestamp"][k])) for history, k in sweeps]
+    moved = np.zeros((len(points), COLUMNS), np.float32)
+    moved[:, :2] = np.einsum("nij,nj->ni", pose, points[:, :3]) + np.repeat(T_lidar_from_sensor[:, :2, 3], counts, 0)
+    moved[:, 3] = points[:, 3]
+    moved[:, 4:6] = np.einsum("nij,nj->ni", turn[:, :, :2], points[:, 4:6])
+    moved[:, 6] = np.repeat(lags, counts)
+    return moved, sum(impossible for _, impossible in read)
 
 
-def _begin(moment: Moment, infos: Infos, channel: str, legacy: bool) -> tuple[dict[str, Any], int | None]:
-    """(key frame, time in microseconds) at which the sweeps of ``channel`` begin, going back."""
+def _poses(
+    current: dict[str, Any], sweeps: list[tuple[dict[str, Any], int]], legacy_radar_velocity: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """``T_lidar_from_sensor`` (m, 4, 4) of every sweep, and what turns its velocities, as (m, 3 or more, 3 or more)."""
+    T_global_from_ego, T_ego_from_sensor = np.zeros((2, len(sweeps), 4, 4))
+    T_global_from_ego[:, 3, 3] = T_ego_from_sensor[:, 3, 3] = 1
+    T_global_from_ego[:, :3, :3] = rotation_matrix(np.array([h["ego2global_rotation"][k] for h, k in sweeps]))
+    T_global_from_ego[:, :3, 3] = [h["ego2global_translation"][k] for h, k in sweeps]
+    T_ego_from_sensor[:, :3, :3] = rotation_matrix(np.array([h["sensor2ego_rotation"] for h, _ in sweeps]))
+    T_ego_from_sensor[:, :3, 3] = [h["sensor2ego_translation"] for h, _ in sweeps]
+    T_lidar_from_sensor = lidar_from_global(current) @ T_global_from_ego @ T_ego_from_sensor
+    if not legacy_radar_velocity:
+        return T_lidar_from_sensor, T_lidar_from_sensor
+    return T_lidar_from_sensor, rotation_matrix(current["lidar2ego_rotation"]).T @ T_ego_from_sensor[:, :3, :3]
+
+
+def sweeps_at(
+    moment: Moment, infos: Infos, channel: str, legacy_radar_history: bool = False
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """What ``radar_sweeps`` yields from ``moment`` on, going back; the flag is that of ``accumulate``.
+
+    A moment without a record of this radar begins at the time of its last image.
+    """
     record = moment.sensors.get(channel)
-    if legacy:
-        return (infos.get(record["sample_token"], moment.info) if record else moment.info), None
+    if legacy_radar_history:
+        info = infos.get(record["sample_token"], moment.info) if record else moment.info
+        return radar_sweeps(info, None, infos, channel)
     if record:
-        return moment.info, record["timestamp"]
-    cameras = [sensor["timestamp"] for name, sensor in moment.sensors.items() if name.startswith("CAM_") and sensor]
-    return moment.info, max(cameras, default=None)
+        return radar_sweeps(moment.info, record["timestamp"], infos, channel)
+    images = [sensor["timestamp"] for name, sensor in moment.sensors.items() if name.startswith("CAM_") and sensor]
+    return radar_sweeps(moment.info, max(images, default=None), infos, channel)

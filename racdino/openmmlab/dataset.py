@@ -20,8 +20,9 @@ from racdino.data.poses import inverse_rigid, lidar_from_global
 from racdino.data.projections import camera_from_global, intrinsic_4x4, require_finite
 from racdino.data.sample import Sample
 from racdino.data.tables import CAMERAS
+from racdino.openmmlab.pipelines import LoadMultiViewImageFromFilesLazily
 
-_EAGER, _LAZY = "LoadMultiViewImageFromFiles", "LoadMultiViewImageFromFilesLazily"
+_EAGER, _LAZY = "LoadMultiViewImageFromFiles", LoadMultiViewImageFromFilesLazily.__name__
 _ATTEMPTS = 100  # samples without a box in a row before training gives up
 
 
@@ -140,10 +141,12 @@ class CustomNuScenesDataset_radar(NuScenesDataset):  # noqa: N801  (upstream's n
         Info files name it from the data set's folder (samples/...) or from where they were written
         (data/nuscenes/samples/...); the latter counts where such a file is there, else ``data_root`` takes its place.
         """
-        folder = next((name for name in ("samples/", "sweeps/") if name in path), "")
-        root, _, rest = path.rpartition(folder) if folder else ("", "", path)
+        folder = next((name for name in ("samples/", "sweeps/") if name in path), None)
+        if folder is None:
+            return str(Path(self.data_root or ".") / path)
+        root, _, rest = path.rpartition(folder)
         if root not in self._roots:
-            self._roots[root] = root if root and Path(path).exists() else str(Path(self.data_root or ".")) + "/"
+            self._roots[root] = root if root and Path(path).exists() else f"{Path(self.data_root or '.')}/"
         return f"{self._roots[root]}{folder}{rest}"
 
     def evaluate(

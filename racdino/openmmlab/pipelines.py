@@ -119,12 +119,12 @@ class RandomTransformImage:
 
     def __call__(self, results: Results) -> Results:
         transform = image_transform(self.conf, results["sample"].random if self.training else None)
-        results["img"] = [
+        results["img"] = images.Pictures(
             images.load(image.path, transform, self.legacy_decode)
             if isinstance(image, images.ImageFile)
             else images.apply(image, transform, self.legacy_decode)
             for image in results["img"]
-        ]
+        )
         matrix = transform.matrix()
         for key in ("lidar2img", "intrinsics"):
             results[key] = [matrix @ projection for projection in results[key]]

@@ -33,11 +33,22 @@ class SmallNuScenes:
     Attributes: root, dataroot, infos, info_file, tables (name to token to record).
     """
 
-    def __init__(self, root, key_frames=4, width=160, height=90, radar_points=30, lidar_points=2000, texture=6, seed=0):
+    def __init__(
+        self,
+        root,
+        key_frames=4,
+        width=160,
+        height=90,
+        radar_points=30,
+        lidar_points=2000,
+        texture=6,
+        quality=92,
+        seed=0,
+    ):
         self.root, self.dataroot = Path(root), str(root)
         self.size = (height, width)
         self.random = np.random.default_rng(seed)
-        self.radar_points, self.texture = radar_points, texture
+        self.radar_points, self.texture, self.quality = radar_points, texture, quality
         self.tables = {name: {} for name in ("sample", "sample_data", "ego_pose", "calibrated_sensor")}
         self._calibrate()
         self.key_frames = key_frames
@@ -109,7 +120,7 @@ class SmallNuScenes:
             0, 256, (max(height // self.texture, 2), max(width // self.texture, 2), 3), np.uint8
         )
         image = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-        return ".jpg", cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+        return ".jpg", cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1].tobytes()
 
     def _radar(self):
         n = self.radar_points
