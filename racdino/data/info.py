@@ -20,7 +20,8 @@ in the order of the ``sample`` table. An info has the keys of mmdet3d 1.0's ``cr
                                       dicts of six cameras (data_path, timestamp, cam_intrinsic, sensor2global_*) and
                                       five radars (as in ``rads``). Where a camera's recording begins, the last moment
                                       is repeated; a moment without all six images on disk is left out; empty for the
-                                      first key frame of a scene
+                                      first key frame of a scene. (Upstream's list goes on beyond the key frame before
+                                      where there are fewer than five)
     gt_boxes (n, 7) float64           x, y, z of the CENTRE, length, width, height in metres, yaw, in the LiDAR frame
     gt_names (n,) str                 the ten detection classes, other categories by their full names
     gt_velocity (n, 2) float64        in the LiDAR frame, m/s; NaN where it cannot be told

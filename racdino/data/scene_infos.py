@@ -124,6 +124,8 @@ class _SceneInfos:
                 sweeps += sweeps[-1:]
                 continue
             cameras = {channel: row for channel, row in older.items() if row}
+            if any(row.is_key_frame for row in cameras.values()):  # fewer images than usual since then, or none
+                break
             radars = {channel: row and self.rows.before(row) for channel, row in radars.items()}
             usable = [self.rows.usable(row) for row in cameras.values()]  # each one, as above
             if all(usable):

@@ -417,7 +417,7 @@ def test_two_at_once_are_refused(raw, capsys):
 
 @pytest.mark.slow
 def test_killed_between_scenes_it_continues_to_the_same_bytes(tmp_path):
-    scenes = (*mini_train, *mini_val)
+    scenes = (*mini_train[:4], *mini_val)
     raw = RawNuScenes(tmp_path / "set", scenes=scenes, samples=2)
     command = [sys.executable, "-m", "racdino.data", "prepare", "--root", str(raw.root), "--version", "v1.0-mini"]
     command += ["--workers", "2"]
@@ -425,11 +425,11 @@ def test_killed_between_scenes_it_continues_to_the_same_bytes(tmp_path):
     expected = {name: (raw.root / name).read_bytes() for name in (TRAIN, VAL)}
     draw = random.Random(0)
     finished = []
-    for kill in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+    for kill in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         for name in (TRAIN, VAL):
             (raw.root / name).unlink()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wanted = draw.randint(1, 5)
+        wanted = draw.randint(1, 3)
         while process.poll() is None and len(list(raw.root.glob(".racdino_prepare_*/scene-*.json"))) < wanted:
             time.sleep(0.002)
         process.send_signal(kill)

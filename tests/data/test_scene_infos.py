@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pyquaternion import Quaternion
 
 from racdino.data.annotations import CLASS_OF_CATEGORY
 from racdino.data.check import contents
+from racdino.data.info import read_infos
+from racdino.data.main import main
 from racdino.data.tables import CAMERAS, RADARS
 
 CONVERTER_FOLDER = Path(mmdet3d.__file__).parent / ".mim" / "tools" / "data_converter"
@@ -108,9 +111,6 @@ def test_sweeps_follow_the_devkits_prev_and_are_empty_for_a_first_key_frame(prep
 
 
 def test_where_a_recording_begins_the_last_moment_is_repeated(raw):
-    from racdino.data.info import read_infos
-    from racdino.data.main import main
-
     key = raw.rows("CAM_BACK", key_frames=True)[1]
     sweep = next(row for row in raw.tables["sample_data"] if row["token"] == key["prev"])
     sweep["prev"] = ""
@@ -119,6 +119,18 @@ def test_where_a_recording_begins_the_last_moment_is_repeated(raw):
     sweeps = read_infos(raw.root / "nuscenes_infos_train_mini_sweep.pkl")[1]["sweeps"]
     assert len(sweeps) == 5
     assert all(sweep is sweeps[0] for sweep in sweeps)
+
+
+def test_moments_are_none_where_cameras_recorded_key_frames_alone(raw):
+    key_frames = [row for row in raw.tables["sample_data"] if row["is_key_frame"] or "CAM" not in row["filename"]]
+    for channel, scene in itertools.product(CAMERAS, ("scene-0061", "scene-0103")):
+        rows = raw.rows(channel, scene, key_frames=True)
+        for row, before in zip(rows, [{"token": ""}, *rows], strict=False):
+            row["prev"] = before["token"]
+    raw.tables["sample_data"] = key_frames
+    raw.save()
+    assert main(["prepare", "--root", str(raw.root), "--version", "v1.0-mini"]) == 0
+    assert [info["sweeps"] for info in read_infos(raw.root / "nuscenes_infos_train_mini_sweep.pkl")] == [[], [], []]
 
 
 def test_key_frame_radars_are_the_devkits_rows(prepared):
