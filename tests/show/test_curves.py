@@ -76,8 +76,9 @@ def test_a_line_cut_off_by_a_kill_is_passed_over(tmp_path):
 
 
 def test_of_an_iteration_logged_again_after_a_resumption_the_later_record_counts(tmp_path):
-    log = write(tmp_path / "log.json", HEAD, *RUN[:4], {}, HEAD, training(2, 50, 1.5), *RUN[3:])
-    assert series(read_log(log), "loss") == [RUN[0]["loss"], RUN[1]["loss"], 1.5, *(r["loss"] for r in RUN[3:])]
+    again = [training(2, 25, 1.6), training(2, 50, 1.5)]  # with another interval
+    log = write(tmp_path / "log.json", HEAD, *RUN[:4], {}, HEAD, *again, *RUN[3:])
+    assert series(read_log(log), "loss") == [RUN[0]["loss"], RUN[1]["loss"], 1.6, 1.5, *(r["loss"] for r in RUN[3:])]
 
 
 @pytest.mark.parametrize("records", [[], [HEAD], [*VAL]], ids=["empty", "head only", "evaluations only"])

@@ -93,7 +93,8 @@ def test_the_script_shows_one_sample_and_moves_with_keys_buttons_and_slider(page
     script = page.read_text().split("<script>")[1].split("</script>")[0]
     page_stub = """
     const listeners = {};
-    const element = (name) => ({ hidden: false, value: "1", addEventListener: (kind, act) => listeners[name + kind] = act });
+    const element = (name) => (
+      { hidden: false, value: "1", addEventListener: (kind, act) => listeners[name + kind] = act });
     const elements = {}, sections = [element("s"), element("s"), element("s")];
     const document = {
       querySelectorAll: () => sections,
