@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,10 +24,23 @@ def start() -> None:
     dist.init_process_group("nccl" if cuda else "gloo")
 
 
-def stop() -> None:
-    """Leave them."""
-    if is_distributed():
-        dist.destroy_process_group()
+def leave(run: Callable[[], int]) -> NoReturn:
+    """End this process with the status that ``run`` returns, 1 after an exception, without taking the group apart.
+
+    Taking it apart can wait for ever: for peers that are gone, and in torch 2.0 for Python's lock, which this thread
+    holds while gloo's threads need it to let go of their last tensors.
+    """
+    status = 1
+    try:
+        status = run()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def is_distributed() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from racdino.openmmlab.training.main import main
+from racdino.training import processes
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    processes.leave(lambda: main(sys.argv[1:]))

@@ -14,6 +14,7 @@ from mmcv import Config
 
 from racdino.data.errors import SampleError
 from racdino.environment import info
+from racdino.evaluation.errors import EvaluationError
 from racdino.openmmlab.training import options, parts, run_folder, state
 from racdino.openmmlab.training.errors import TrainingError
 from racdino.openmmlab.training.hooks.optimiser import read_optimizer_config
@@ -52,11 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     except Stopped as stopped:
         _say(f"{stopped}: stopped at {_place(runner)}; --resume auto goes on.")
         return stopped.status
-    except (TrainingError, SampleError, OSError) as error:
+    except (TrainingError, SampleError, EvaluationError, OSError) as error:
         _say(_sentence(error))
         return 1 if runner else 2
-    finally:
-        processes.stop()
     return 0
 
 
@@ -66,6 +65,8 @@ def prepare(given: argparse.Namespace, stop: StopRequest) -> TrainingRunner:
     if path is None:
         raise TrainingError("Which config? racdino train CONFIG; `racdino train` without one runs the demo.")
     config = options.read_config(path, given.cfg_options)
+    if missing := [key for key in ("model", "data", "optimizer", "total_epochs") if key not in config]:
+        raise TrainingError(f"{path} has no {' and no '.join(missing)}, so there is nothing to train by.")
     start = _start(given, config)
     seed = _seed(given.seed, config, start)
     seed_all(seed)
@@ -80,14 +81,12 @@ def prepare(given: argparse.Namespace, stop: StopRequest) -> TrainingRunner:
     step, scaler, half = read_optimizer_config(config.get("optimizer_config"))
     precision, said = precision_of(given.amp or ("fp16" if half else None), model)
     keep, every = checkpointing(config)
-    processes.by_process_0(lambda: _make_folder(start.folder, config))
-    logger = _logger(start.folder)
+    logger = _logger()
     runner = TrainingRunner(
         model,
         parts.build_optimiser(config, model),
         loader,
         max_epochs=config.total_epochs,
-        work_dir=start.folder if processes.rank() == 0 else None,
         logger=logger,
         meta={"config": config.pretty_text, "seed": seed, "CLASSES": parts.classes_of(loader)},
         store=CheckpointStore(start.folder, keep),
@@ -101,6 +100,10 @@ def prepare(given: argparse.Namespace, stop: StopRequest) -> TrainingRunner:
     if start.checkpoint:
         state.restore(runner, *start.checkpoint)
     add_hooks(runner, config, step)
+    processes.by_process_0(lambda: _make_folder(start.folder, config))
+    if processes.rank() == 0:
+        runner.work_dir = str(start.folder)
+        _add_handler(logger, logging.FileHandler(start.folder / "train.log"))
     for sentence in filter(None, (said, loaded)):
         logger.info(sentence)
     logger.info(
@@ -140,20 +143,20 @@ def _make_folder(folder: Path, config: Config) -> None:
     write_text(folder / "environment.json", info.as_json())
 
 
-def _logger(folder: Path) -> logging.Logger:
-    """To stderr and train.log; of other processes than the first, warnings to stderr alone."""
+def _logger() -> logging.Logger:
+    """To stderr; of other processes than the first, warnings alone."""
     logger = logging.getLogger("racdino.training")
     logger.setLevel(logging.INFO if processes.rank() == 0 else logging.WARNING)
     logger.propagate = False
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if processes.rank() == 0:
-        handlers.append(logging.FileHandler(folder / "train.log"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
+    _add_handler(logger, logging.StreamHandler())
     return logger
+
+
+def _add_handler(logger: logging.Logger, handler: logging.Handler) -> None:
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
 
 
 def _processes() -> str:
@@ -165,13 +168,9 @@ def _place(runner: TrainingRunner | None) -> str:
     if runner is None:
         return "the beginning"
     epoch, iteration = runner.position
-    return (
-        f"epoch {epoch + 1}, iteration {iteration}"
-        if iteration
-        else f"the end of epoch {epoch}"
-        if epoch
-        else "the beginning"
-    )
+    if iteration:
+        return f"epoch {epoch + 1}, iteration {iteration}"
+    return f"the end of epoch {epoch}" if epoch else "the beginning"
 
 
 def _sentence(error: Exception) -> str:

@@ -47,7 +47,6 @@ class TrainingRunner(EpochBasedRunner):
         loader: DataLoader,
         *,
         max_epochs: int,
-        work_dir: Path | None,
         logger: logging.Logger,
         meta: dict[str, Any],
         store: CheckpointStore,
@@ -58,8 +57,7 @@ class TrainingRunner(EpochBasedRunner):
         precision: torch.dtype | None = None,
         find_unused_parameters: bool = False,
     ) -> None:
-        folder = None if work_dir is None else str(work_dir)
-        super().__init__(model, None, optimizer, folder, logger, meta, max_epochs=max_epochs)
+        super().__init__(model, None, optimizer, None, logger, meta, max_epochs=max_epochs)
         assert isinstance(loader.batch_sampler, GlobalBatchSampler)
         self.sampler = loader.batch_sampler
         self.data_loader = loader

@@ -7,6 +7,7 @@ import sys
 import stand_ins  # noqa: F401
 
 from racdino.openmmlab.training.main import main
+from racdino.training import processes
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    processes.leave(lambda: main(sys.argv[1:]))

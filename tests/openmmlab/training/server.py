@@ -26,23 +26,12 @@ def child(request: dict) -> None:
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    status = 70
-    try:
-        import stand_ins  # noqa: F401  (beside this file: registers its classes)
+    import stand_ins  # noqa: F401  (beside this file: registers its classes)
 
-        from racdino.openmmlab.training.main import main
+    from racdino.openmmlab.training.main import main
+    from racdino.training import processes
 
-        status = main(request["arguments"])
-    except SystemExit as end:
-        status = end.code
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    processes.leave(lambda: main(request["arguments"]))
 
 
 for line in sys.stdin:
