@@ -31,13 +31,22 @@ def replace_process(command: Sequence[str]) -> int:
 
 
 def train(arguments: Sequence[str]) -> int:
-    """``train.py`` of the working directory: ``CONFIG ...`` or its own options, one process per visible GPU."""
-    return _launch("train", "train.py", arguments)
+    """``train.py`` of the working directory where there is one, else ours; the demo where nothing is said.
+
+    Arguments are ``CONFIG ...`` or the program's own options. One process per visible GPU.
+    """
+    if Path("train.py").is_file():
+        return _launch_script("train.py", arguments)
+    if not arguments:
+        return replace_process([sys.executable, "-m", "racdino.demo"])
+    return _launch_ours("racdino.openmmlab.training", arguments)
 
 
 def evaluate(arguments: Sequence[str]) -> int:
-    """``val.py`` of the working directory, like `train`."""
-    return _launch("eval", "val.py", arguments)
+    """``val.py`` of the working directory where there is one, else ours, like `train`."""
+    if Path("val.py").is_file():
+        return _launch_script("val.py", arguments)
+    return _launch_ours("racdino.openmmlab.evaluate", arguments)
 
 
 def shell(arguments: Sequence[str]) -> int:
@@ -45,29 +54,34 @@ def shell(arguments: Sequence[str]) -> int:
     return replace_process([shutil.which("bash") or "sh", *arguments])
 
 
-def _launch(command: str, script: str, arguments: Sequence[str]) -> int:
-    if not Path(script).is_file():
-        return _refuse(
-            2,
-            f"{Path.cwd()} has no {script}, and this release has no training loop of its own yet: "
-            f"run `racdino {command}` in a checkout with {script}, in the image mounted at /workspace.",
-        )
+def _launch_script(script: str, arguments: Sequence[str]) -> int:
     options = list(arguments)
     if options and not options[0].startswith("-"):
         if not Path(options[0]).is_file():
-            return _refuse(2, f"{Path(options[0]).absolute()}, the config, does not exist.")
+            return _refuse_config(options[0])
         options.insert(0, "--config")
-    return replace_process([*_starter(), script, *options])
+    return replace_process([*_starter("torch.distributed.run"), script, *options])
 
 
-def _starter() -> list[str]:
+def _launch_ours(module: str, arguments: Sequence[str]) -> int:
+    """The arguments as they are; the first may be the config, and a wrong one is told before anything is imported."""
+    if arguments and not arguments[0].startswith("-") and not Path(arguments[0]).is_file():
+        return _refuse_config(arguments[0])
+    return replace_process([*_starter("racdino.training.torchrun"), "-m", module, *arguments])
+
+
+def _starter(torchrun: str) -> list[str]:
     """Python, or torchrun where there are several GPUs and nobody (Slurm, torchrun, Kubernetes) has set the ranks."""
     from racdino.doctor.gpu_driver import probe
 
     gpus = 1 if "WORLD_SIZE" in os.environ else len(probe().gpus)
     if gpus > 1:
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)]
+        return [sys.executable, "-m", torchrun, "--standalone", "--nproc_per_node", str(gpus)]
     return [sys.executable]
+
+
+def _refuse_config(config: str) -> int:
+    return _refuse(2, f"{Path(config).absolute()}, the config, does not exist.")
 
 
 def _refuse(status: int, sentence: str) -> int:

@@ -1,4 +1,4 @@
-"""`racdino train` and `eval` become upstream's scripts in the working directory; bad input is one sentence."""
+"""`racdino train` and `eval` become the scripts of the working directory, else ours; bad input is one sentence."""
 
 from __future__ import annotations
 
@@ -67,12 +67,35 @@ def test_a_config_that_does_not_exist_is_one_sentence(checkout, became, capsys):
     assert became == []
 
 
-def test_without_a_script_it_says_what_this_release_lacks(checkout, became, capsys):
+@pytest.mark.parametrize(
+    ("start", "script", "module"),
+    [
+        (launch.train, "train.py", "racdino.openmmlab.training"),
+        (launch.evaluate, "val.py", "racdino.openmmlab.evaluate"),
+    ],
+)
+def test_without_a_script_ours_runs_with_the_arguments_as_given(checkout, became, monkeypatch, start, script, module):
+    (checkout / script).unlink()
+    arguments = ["my config.py", "--cfg-options", "a=[1, 2]", "b c"]
+    gpus(monkeypatch, 1)
+    start(arguments)
+    gpus(monkeypatch, 2)
+    start(arguments)
+    ours = ["-m", module, *arguments]
+    torchrun = ["-m", "racdino.training.torchrun", "--standalone", "--nproc_per_node", "2"]
+    assert became == [[sys.executable, *ours], [sys.executable, *torchrun, *ours]]
+
+
+def test_nothing_at_all_is_the_demo(checkout, became):
     (checkout / "train.py").unlink()
-    assert launch.train(["my config.py"]) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"racdino: {checkout} has no train.py, and this release has no training loop")
-    assert "mounted at /workspace" in said
+    launch.train([])
+    assert became == [[sys.executable, "-m", "racdino.demo"]]
+
+
+def test_a_missing_config_is_told_before_ours_is_started(checkout, became, capsys):
+    (checkout / "train.py").unlink()
+    assert launch.train(["configs/typo.py", "--resume"]) == 2
+    assert capsys.readouterr().err == f"racdino: {checkout}/configs/typo.py, the config, does not exist.\n"
     assert became == []
 
 
