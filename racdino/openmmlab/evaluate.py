@@ -19,7 +19,7 @@ from racdino.evaluation.metrics import Metrics
 from racdino.evaluation.nuscenes import SUBMISSION, eval_set_of, evaluate
 from racdino.evaluation.speed import Speed
 from racdino.evaluation.submission import MODALITY
-from racdino.openmmlab.inference import SPLITS, detect, load_model, said, test_dataset
+from racdino.openmmlab.inference import SPLITS, dataset_of, detect, load_model, said
 from racdino.openmmlab.training.errors import TrainingError
 from racdino.openmmlab.training.options import read_config
 from racdino.training import processes
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = read_config(_required(given.config or given.config_option, "config"), given.cfg_options)
         checkpoint = _required(given.checkpoint or given.weights, "checkpoint")
-        dataset = test_dataset(config, given.split)
+        dataset = dataset_of(config, given.split)
         if not given.results_only:
             eval_set_of(dataset.data_infos, dataset.version)  # fails before the long work
         model, notes = load_model(config, checkpoint, dataset.CLASSES)
@@ -63,7 +63,7 @@ def evaluate_model(model: nn.Module, config: Config, output: Path, split: str = 
     Raises:
         EvaluationError, SampleError: see `racdino.evaluation.nuscenes.evaluate` and the data set.
     """
-    dataset = test_dataset(config, split)
+    dataset = dataset_of(config, split)
     metrics, speed = _run(model, config, dataset, output, 1, results_only=False)
     return _content(metrics, speed, dataset) if metrics else {}
 

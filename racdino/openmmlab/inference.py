@@ -19,6 +19,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+# These three register what configs name.
+import racdino.openmmlab.dataset
+import racdino.openmmlab.detector
+import racdino.openmmlab.pipelines  # noqa: F401
 from racdino.evaluation.detections import Found
 from racdino.evaluation.errors import EvaluationError
 from racdino.evaluation.speed import Speed, Stopwatch
@@ -27,7 +31,7 @@ from racdino.evaluation.weights import load_detector
 SPLITS = ("val", "train", "test")
 
 
-def test_dataset(config: Config, split: str) -> Any:
+def dataset_of(config: Config, split: str) -> Any:
     """The samples of ``data.<split>`` as a test sees them; of train with the pipeline of val, without augmentation.
 
     Raises:

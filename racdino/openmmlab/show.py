@@ -20,7 +20,7 @@ from racdino.data.radar import accumulate
 from racdino.evaluation import EvaluationError
 from racdino.evaluation.detections import Found, checked, truth
 from racdino.openmmlab.evaluate import is_synthetic
-from racdino.openmmlab.inference import SPLITS, detect, load_model, said, test_dataset
+from racdino.openmmlab.inference import SPLITS, dataset_of, detect, load_model, said
 from racdino.openmmlab.training.errors import TrainingError
 from racdino.openmmlab.training.options import read_config
 from racdino.show.gallery import Page, make_page, write_gallery
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     try:
         config = read_config(given.config, given.cfg_options)
-        dataset = test_dataset(config, given.split)
+        dataset = dataset_of(config, given.split)
         indices = choose(len(dataset), given.samples)
         found: Sequence[Found | None] = [None] * len(indices)
         notes = ["Synthetic data (racdino data synthesize), not nuScenes."] if is_synthetic(dataset) else []

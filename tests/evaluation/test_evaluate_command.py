@@ -11,8 +11,6 @@ import torch
 pytest.importorskip("mmdet3d", reason="needs the OpenMMLab packages of the pinned environment")
 
 from racdino.data.info import read_infos
-from racdino.openmmlab import dataset as _  # noqa: F401  (registers the data set)
-from racdino.openmmlab import pipelines as __  # noqa: F401
 from racdino.openmmlab.evaluate import evaluate_model, main
 
 

@@ -11,8 +11,6 @@ import pytest
 pytest.importorskip("mmdet3d", reason="needs the OpenMMLab packages of the pinned environment")
 
 from racdino.data.info import read_infos
-from racdino.openmmlab import dataset as _  # noqa: F401  (registers the data set)
-from racdino.openmmlab import pipelines as __  # noqa: F401
 from racdino.openmmlab.show import choose, main
 
 
@@ -57,11 +55,11 @@ def test_the_pixels_of_a_box_are_where_its_object_was_rendered(config, rendered,
     """The renderer and the drawing share no code: inside a near box's outline the picture is not what is beside it."""
     from mmcv import Config
 
-    from racdino.openmmlab.inference import test_dataset
+    from racdino.openmmlab.inference import dataset_of
     from racdino.openmmlab.show import load_sample
     from racdino.show.wireframe import corners, project
 
-    dataset = test_dataset(Config.fromfile(str(config())), "val")
+    dataset = dataset_of(Config.fromfile(str(config())), "val")
     checked = 0
     for index in range(len(dataset)):
         sample = load_sample(dataset, index, None, 0)
