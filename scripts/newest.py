@@ -1,6 +1,6 @@
 """Run the tests of the plain-torch parts on the newest torch there is: `invoke test --newest`.
 
-Ops, backbones and weights promise torch 2.0 to the newest. This takes a copy of the checkout's tracked files (the
+Ops, backbones, weights and the detector promise torch 2.0 to the newest. This takes a copy of the tracked files (the
 compiled `racdino._C` beside the sources belongs to `.venv`), an environment with whatever the registry calls newest
 today, and runs their tests there. Nothing is locked on purpose, so the versions are printed.
 """
@@ -17,8 +17,20 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.uv import UvError, find_uv  # noqa: E402
 
-PACKAGES = ("torch", "numpy", "timm", "safetensors", "tqdm", "pytest", "setuptools", "wheel", "ninja")
-TESTS = ("tests/ops", "tests/backbones", "tests/weights")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "timm",
+    "safetensors",
+    "tqdm",
+    "pytest",
+    "setuptools",
+    "wheel",
+    "ninja",
+    "torchvision",
+    "scipy",
+)
+TESTS = ("tests/ops", "tests/backbones", "tests/weights", "tests/detector")
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Random numbers that depend on the sample and the place of use alone.
 
-Dropout, denoising noise and colour augmentation are drawn per sample from a generator that is seeded by the sample's key
-and the name of the place: the same whatever the batch, the process, the device or what was drawn before. So two
+Dropout, denoising noise and colour augmentation are drawn per sample from a generator that is seeded by the sample's
+key and the name of the place: the same whatever the batch, the process, the device or what was drawn before. So two
 processes train like one, a resumed run like an uninterrupted one, and recomputing activations repeats their dropout.
 """
 
@@ -40,7 +40,7 @@ class SampleRandom:
         return torch.stack(drawn).to(like.device)
 
     def dropout(self, x: Tensor, probability: float, site: str) -> Tensor:
-        """``x`` (B*k, ...), whose first axis holds each sample's k rows together, with values dropped and the rest scaled."""
+        """``x`` (B*k, ...), each sample's k rows together, with values dropped and the rest scaled."""
         if probability == 0:
             return x
         rows = x.shape[0] // len(self.keys)

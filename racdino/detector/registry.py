@@ -28,7 +28,7 @@ def build(config: Mapping[str, Any], **given: Any) -> Any:
     """The object that ``config`` describes: ``config["type"]`` called with its other keys and ``given``.
 
     Raises:
-        ValueError: there is no ``type``, nobody knows it, or the class does not take these keys; the message names both.
+        ValueError: no ``type``, one that nobody knows, or a class that does not take these keys; the message names both.
     """
     keys = dict(config)
     name = keys.pop("type", None)

@@ -1,4 +1,7 @@
-"""RaCFormer as mmcv's runners and mmdet3d's builders know detectors, and its parts under their config names."""
+"""RaCFormer as mmcv's runners and mmdet3d's builders know detectors, and its parts under their config names.
+
+Importing it registers them.
+"""
 
 from __future__ import annotations
 
@@ -163,3 +166,6 @@ def _of_one_augmentation(data: Mapping[str, Any]) -> Mapping[str, Any]:
     if len(data["img"]) != 1:
         raise ValueError(f"The data has {len(data['img'])} test-time augmentations; RaCFormer takes one.")
     return {key: value[0] for key, value in data.items()}
+
+
+register_detector()

@@ -60,7 +60,7 @@ def test_cuda_equals_the_cpu_forward_and_backward():
     depth, features, cells, count = make_inputs(torch.float32, pixels=3000)
     results = []
     for device in ("cpu", "cuda"):
-        inputs = depth.to(device).requires_grad_(), features.to(device).requires_grad_()
+        inputs = [x.clone().to(device).requires_grad_() for x in (depth, features)]
         out = bev_pool(*inputs, cells.to(device), count)
         out.square().sum().backward()
         results.append([out.cpu(), *(x.grad.cpu() for x in inputs)])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from mmdet.models import FPN as MmdetFPN  # noqa: N811
 
 from racdino.detector.fpn import FPN, CustomFPN
 
+MmdetFPN = pytest.importorskip("mmdet.models", reason="mmdet is not installed").FPN
 SIZES = [(16, 22), (8, 11), (4, 6), (2, 3)]  # odd ones too
 
 

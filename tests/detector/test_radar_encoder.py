@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mmcv.ops import Voxelization
-from mmdet3d.models.middle_encoders import PointPillarsScatter as Mmdet3dScatter
-from mmdet3d.models.voxel_encoders import PillarFeatureNet as Mmdet3dPillarFeatureNet
 
 from racdino.detector.radar_encoder import PillarFeatureNet, PointPillarsScatter, encode_radar, radar_bev_conv
 from racdino.detector.registry import build
 from racdino.detector.voxelisation import Voxelisation
 
+Voxelization = pytest.importorskip("mmcv.ops", reason="mmcv-full is not installed").Voxelization
+mmdet3d_models = pytest.importorskip("mmdet3d.models", reason="mmdet3d is not installed")
+Mmdet3dScatter = mmdet3d_models.middle_encoders.PointPillarsScatter
+Mmdet3dPillarFeatureNet = mmdet3d_models.voxel_encoders.PillarFeatureNet
 RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
 SIZE = [0.8, 0.8, 8]
 ENCODER = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mmdet.models import ResNet as MmdetResNet
 from torch import nn
 
 from racdino.detector.registry import build
 from racdino.detector.resnet import ResNet
 
+MmdetResNet = pytest.importorskip("mmdet.models", reason="mmdet is not installed").ResNet
 KEYS = {
     "depth": 50,
     "num_stages": 4,

@@ -16,6 +16,7 @@ from mmcv.runner.optimizer import DefaultOptimizerConstructor
 from torch import nn
 from torch.utils.data import DataLoader
 
+from racdino.openmmlab import dataset, detector, pipelines  # noqa: F401  (register what configs name)
 from racdino.openmmlab.training.errors import TrainingError
 from racdino.training import processes
 from racdino.training.keyed_samples import KeyedSamples

@@ -9,8 +9,9 @@ from pathlib import Path
 from mmcv import Config
 from torch import nn
 
-from racdino.openmmlab.training.hooks.loggers import append_record
+from racdino.openmmlab.training.hooks.loggers import append_record, json_log
 from racdino.openmmlab.training.runner import TrainingRunner
+from racdino.show.curves import draw_curves
 from racdino.training import processes
 from racdino.training.files import write_text
 from racdino.training.random_state import kept_random_state
@@ -18,6 +19,8 @@ from racdino.training.random_state import kept_random_state
 
 class Evaluation:
     """Evaluates data.val with the averaged weights where there are some, every ``interval`` epochs and after the last.
+
+    Draws the curves of the run so far as ``curves.png``.
 
     The metrics go into the log and into ``eval/epoch_<n>/metrics.json``, by which a resumed run sees what it has.
     """
@@ -48,3 +51,7 @@ class Evaluation:
         record = {"mode": "val", "epoch": runner.epoch, "iter": len(runner.data_loader), "step": runner.iter}
         append_record(runner, {**record, "seconds": time.monotonic() - begin, **metrics})
         write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
+        try:
+            draw_curves(json_log(runner), runner.store.folder / "curves.png")
+        except ValueError as error:  # a config without MyTextLoggerHook logs no iteration
+            runner.logger.info("No curves: %s", error)
