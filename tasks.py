@@ -81,7 +81,7 @@ def verify(c: Context, frame: str = "", output: str = "", image: bool = False) -
     help={
         "quick": "leave out what takes more than about ten seconds",
         "select": "pytest -k expression",
-        "newest": "ops, backbones, weights and the detector on the newest torch instead, in an environment of its own (5 GB)",
+        "newest": "ops, backbones, weights and detector on the newest torch, in an environment of its own (5 GB)",
         "image": "the tests of the image built last, and those that need an engine; the others leave them out",
     }
 )

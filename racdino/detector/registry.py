@@ -28,7 +28,7 @@ def build(config: Mapping[str, Any], **given: Any) -> Any:
     """The object that ``config`` describes: ``config["type"]`` called with its other keys and ``given``.
 
     Raises:
-        ValueError: no ``type``, one that nobody knows, or a class that does not take these keys; the message names both.
+        ValueError: no ``type``, one that nobody knows, or a class that does not take these keys; both are named.
     """
     keys = dict(config)
     name = keys.pop("type", None)
