@@ -100,7 +100,7 @@ def _require_key(config: Any, key: str) -> None:
             raise TrainingError(f"--cfg-options {key}: {'.'.join(names[:depth])} is {here!r} and has no keys.")
         if name not in known:
             optional = _OPTIONAL.get(".".join(names[:depth]), ())
-            near = difflib.get_close_matches(name, [*known, *optional], n=3)
+            near = difflib.get_close_matches(name, list(dict.fromkeys([*known, *optional])), n=3)
             is_class = isinstance(here, Mapping) and depth > 0 and ("type" in here or "policy" in here)
             if name in optional or (is_class and not near):
                 return

@@ -90,18 +90,19 @@ def build_optimiser(config: Config, model: nn.Module) -> torch.optim.Optimizer:
         paramwise = options.pop("paramwise_cfg", None)
         groups: list[dict[str, Any]] = []
         DefaultOptimizerConstructor(options, paramwise).add_params(groups, model)
-        return build_from_cfg({**options, "params": _merged(groups)}, OPTIMIZERS)
+        return build_from_cfg({**options, "params": _merged(groups, options)}, OPTIMIZERS)
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"The config's optimizer cannot be built: {_said(error)}") from error
 
 
-def _merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merged(groups: list[dict[str, Any]], options: dict[str, Any]) -> list[dict[str, Any]]:
+    common = {key: options[key] for key in ("lr", "weight_decay") if key in options}
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for group in groups:
-        options = {key: value for key, value in group.items() if key != "params"}
+        own = {**common, **{key: value for key, value in group.items() if key != "params"}}
         trained = [parameter for parameter in group["params"] if parameter.requires_grad]
         if trained:
-            merged.setdefault(tuple(sorted(options.items())), {**options, "params": []})["params"].extend(trained)
+            merged.setdefault(tuple(sorted(own.items())), {**own, "params": []})["params"].extend(trained)
     if not merged:
         raise ValueError("no parameter of the model is trained")
     return list(merged.values())

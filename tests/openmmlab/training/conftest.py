@@ -72,6 +72,12 @@ class Trainer:
         request = {"arguments": ["config.py", *arguments], "environment": environment, "folder": str(self.folder)}
         return Run(self, self.ask({**request, "output": str(output), "largest_file": largest_file}), output)
 
+    def run_script(self, name: str) -> None:
+        """A program of this folder, in the server's environment."""
+        output = self.folder / f"{name}.txt"
+        request = {"script": str(HERE / name), "environment": {}, "folder": str(self.folder), "output": str(output)}
+        assert Run(self, self.ask(request), output).wait() == 0, output.read_text()
+
     def run(self, *arguments: str, status: int = 0, **options: Any) -> str:
         run = self.start(*arguments, **options)
         assert run.wait() == status, run.said

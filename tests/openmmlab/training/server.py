@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import sys
 
 import mmdet3d.datasets
 import mmdet3d.models  # noqa: F401  (these two take most of a minute)
+
+from racdino.training import processes
 
 
 def child(request: dict) -> None:
@@ -26,10 +29,11 @@ def child(request: dict) -> None:
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if script := request.get("script"):
+        processes.leave(lambda: runpy.run_path(script, run_name="__main__") and 0)
     import stand_ins  # noqa: F401  (beside this file: registers its classes)
 
     from racdino.openmmlab.training.main import main
-    from racdino.training import processes
 
     processes.leave(lambda: main(request["arguments"]))
 

@@ -46,9 +46,11 @@ class StandInDataset:
 class StandInDetector(nn.Module):
     """Two layers with batch norm, dropout by sample key, and a draw from torch's global generator in every step."""
 
-    def __init__(self, seconds=0.0, dropout=0.2, noise=0.01, fail_at=-1, train_cfg=None, test_cfg=None) -> None:
+    def __init__(
+        self, seconds=0.0, dropout=0.2, noise=0.01, fail_at=-1, norm=True, train_cfg=None, test_cfg=None
+    ) -> None:
         super().__init__()
-        self.img_backbone = nn.Sequential(nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8))
+        self.img_backbone = nn.Sequential(nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8) if norm else nn.Identity())
         self.sampling_offsets = nn.Linear(8, 8)
         self.head = nn.Linear(8, 1)
         self.loss_depth_weight = 2.0
