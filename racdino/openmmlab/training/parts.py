@@ -99,7 +99,8 @@ def _merged(groups: list[dict[str, Any]], options: dict[str, Any]) -> list[dict[
     common = {key: options[key] for key in ("lr", "weight_decay") if key in options}
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for group in groups:
-        own = {**common, **{key: value for key, value in group.items() if key != "params"}}
+        own: dict[str, Any] = {**common, **group}
+        del own["params"]
         trained = [parameter for parameter in group["params"] if parameter.requires_grad]
         if trained:
             merged.setdefault(tuple(sorted(own.items())), {**own, "params": []})["params"].extend(trained)
