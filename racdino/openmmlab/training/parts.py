@@ -96,7 +96,7 @@ def build_optimiser(config: Config, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _merged(groups: list[dict[str, Any]], options: dict[str, Any]) -> list[dict[str, Any]]:
-    common = {key: options[key] for key in ("lr", "weight_decay") if key in options}
+    common: dict[str, Any] = {key: options[key] for key in ("lr", "weight_decay") if key in options}
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for group in groups:
         own: dict[str, Any] = {**common, **group}
