@@ -77,6 +77,13 @@ def verify(c: Context, frame: str = "", output: str = "", image: bool = False) -
     _in_environment(c, "-m", "racdino.verify", *_options(frame=frame, output=output))
 
 
+@task
+def demo(c: Context) -> None:
+    """Verify, then train, evaluate and draw a small RaCFormer on a rendered data set: outputs/demo."""
+    _in_environment(c, "-m", "racdino.verify")
+    _in_environment(c, "-m", "racdino.demo")
+
+
 @task(
     help={
         "quick": "leave out what takes more than about ten seconds",
@@ -200,6 +207,6 @@ def save(c: Context, file: str, name: str = "") -> None:
     _for_image("save", file, *([name] if name else []))
 
 
-_environment = (setup, lock, verify, test, lint, bench)
+_environment = (setup, lock, verify, demo, test, lint, bench)
 namespace = Collection(*_environment, build, train, evaluate, shell, bundle)
 namespace.add_collection(Collection("image", size, reproduce, save))
