@@ -81,10 +81,10 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        values = _channels_first(x)  # (C, count)
-        count = values.new_full((1,), values.shape[1])
-        own_mean = values.sum(1) / count.clamp(min=1)
-        own_squares = (values - own_mean[:, None]).square().sum(1)
+        values, wide = _accurate(x), (-1, *[1] * (x.dim() - 2))  # (C,) to what broadcasts over x
+        count = values.new_full((1,), x.numel() // x.shape[1])
+        own_mean = _channel_sums(values) / count.clamp(min=1)
+        own_squares = _channel_sums((values - own_mean.view(wide)).square())
         shares = _gather(torch.cat([count, own_mean, own_squares]))  # (processes, 1 + 2C)
         counts, means, squares = shares.split([1, len(own_mean), len(own_mean)], dim=1)
         total = counts.sum()
@@ -93,37 +93,38 @@ class _Normalise(torch.autograd.Function):
         mean = (counts * means).sum(0) / total
         variance = (squares.sum(0) + (counts * (means - mean).square()).sum(0)) / total
         scale = (variance + eps).rsqrt()
-        normalised = (values - mean[:, None]) * scale[:, None]
-        output = normalised if weight is None else normalised * weight[:, None].to(values.dtype)
-        output = output if bias is None else output + bias[:, None].to(values.dtype)
+        normalised = (values - mean.view(wide)) * scale.view(wide)
+        output = normalised if weight is None else normalised * weight.view(wide).to(values.dtype)
+        output = output + (0 if bias is None else bias.view(wide).to(values.dtype))  # a tensor of its own
         ctx.save_for_backward(normalised, scale, weight, total)
-        ctx.like = x.shape, x.dtype
         ctx.mark_non_differentiable(mean, variance, total)
-        return _as_before(output, *ctx.like), mean, variance, total
+        return output.to(x.dtype), mean, variance, total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         normalised, scale, weight, total = ctx.saved_tensors
-        incoming = _channels_first(gradient).to(normalised.dtype)
-        own_bias, own_weight = incoming.sum(1), (incoming * normalised).sum(1)
-        sums = torch.stack([own_bias, own_weight])
+        wide = (-1, *[1] * (gradient.dim() - 2))
+        incoming = gradient.to(normalised.dtype)
+        of_bias, of_weight = _channel_sums(incoming), _channel_sums(incoming * normalised)
+        sums = torch.stack([of_bias, of_weight])
         if weight is not None:
             sums = sums * weight.to(sums.dtype)
-            incoming = incoming * weight[:, None].to(incoming.dtype)
+            incoming = incoming * weight.view(wide).to(incoming.dtype)
         dist.all_reduce(sums)
-        of_x = scale[:, None] * (incoming - (sums[0][:, None] + normalised * sums[1][:, None]) / total)
-        own = None if weight is None else (own_weight.to(weight.dtype), own_bias.to(weight.dtype))
-        return _as_before(of_x, *ctx.like), own and own[0], own and own[1], None
+        shared = (sums[0].view(wide) + normalised * sums[1].view(wide)) / total
+        of_x = (scale.view(wide) * (incoming - shared)).to(gradient.dtype)
+        if weight is None:
+            return of_x, None, None, None
+        return of_x, of_weight.to(weight.dtype), of_bias.to(weight.dtype), None
 
 
-def _channels_first(x: Tensor) -> Tensor:
-    """(N, C, *) to (C, N * the rest) in float32, or float64 where it was."""
-    flat = x.transpose(0, 1).reshape(x.shape[1], -1)
-    return flat if flat.dtype == torch.float64 else flat.float()
+def _accurate(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
-def _as_before(values: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    return values.reshape(shape[1], shape[0], *shape[2:]).transpose(0, 1).to(dtype)
+def _channel_sums(x: Tensor) -> Tensor:
+    """(N, C, *) to (C,)."""
+    return x.sum(dim=[0, *range(2, x.dim())])
 
 
 def _gather(share: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def train(layer, inputs, weights):
     found = []
     for x, weight in zip(inputs, weights, strict=True):
         x = x.clone().requires_grad_()
-        y = layer(x)
+        y = layer(x).relu_()  # in place, as detectors do
         (y * weight).sum().backward()
         found += [y.detach(), x.grad]
     return found, [value.grad for value in layer.parameters()], [buffer.clone() for buffer in layer.buffers()]
