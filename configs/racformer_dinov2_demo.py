@@ -258,21 +258,21 @@ data = dict(
 
 # ---- training --------------------------------------------------------------------------------------------------------
 batch_size = 3
-total_epochs = 48
+total_epochs = 36
 optimizer = dict(type="AdamW", lr=1.5e-3, weight_decay=0.01)
 optimizer_config = dict(grad_clip=dict(max_norm=35, norm_type=2))
 lr_config = dict(policy="CosineAnnealing", warmup="linear", warmup_iters=50, warmup_ratio=1.0 / 3, min_lr_ratio=1e-2)
 load_from = None
 resume_from = None
-checkpoint_config = dict(interval=8, max_keep_ckpts=2)
+checkpoint_config = dict(interval=6, max_keep_ckpts=2)
 log_config = dict(
     interval=1,
     hooks=[
-        dict(type="MyTextLoggerHook", interval=10, reset_flag=True),
-        dict(type="MyTensorboardLoggerHook", interval=50, reset_flag=True),
+        dict(type="MyTextLoggerHook", interval=6, reset_flag=True),  # once an epoch
+        dict(type="MyTensorboardLoggerHook", interval=6, reset_flag=True),
     ],
 )
-eval_config = dict(interval=24)
+eval_config = dict(interval=18)
 custom_hooks = []
 debug = False
 
