@@ -42,12 +42,15 @@ def main(arguments: Sequence[str]) -> int:
             eval_set_of(dataset.data_infos, dataset.version)  # fails before the long work
         model, notes = load_model(config, checkpoint, dataset.CLASSES)
         output = given.work_dir or places.outputs() / "eval" / Path(config.filename).stem / checkpoint.stem
-        print(*notes, sep="\n")
+        if processes.rank() == 0:
+            print(*notes, sep="\n")
         begun = True
         metrics, speed = _run(model, config, dataset, output, given.batch_size, given.results_only)
     except (EvaluationError, CheckpointError, SampleError, TrainingError, OSError) as error:
         print(f"racdino eval: {said(error)}.", file=sys.stderr)
         return 1 if begun else 2
+    if processes.rank() != 0:
+        return 0
     about = {"config": config.filename, "checkpoint": str(checkpoint), "split": given.split, "notes": notes}
     _write(output, metrics, speed, dataset, about)
     _print(output, metrics, speed, dataset)
@@ -152,3 +155,8 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+if __name__ == "__main__":
+    processes.start()
+    processes.leave(lambda: main(sys.argv[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
+from typing import Any
 
 # 143 is what shells, Kubernetes and Slurm report for a SIGTERM. 75 is EX_TEMPFAIL of sysexits.h, "come again": for a
 # job that asked for the signal before its time limit (Slurm's --signal=USR1@120) and is to be queued anew.
@@ -11,15 +12,22 @@ STATUSES = {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGUSR1: 75, signal.SIG
 
 
 class StopRequest:
-    """Remembers the first of the signals; a second Ctrl-C interrupts at once.
+    """Remembers the first of the signals that come inside ``with``; a second Ctrl-C interrupts at once.
 
-    ``number`` is 0 until one came. Made in the main thread.
+    ``number`` is 0 until one came. For the main thread.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        for number in STATUSES:
-            signal.signal(number, self._remember)
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        self._before = {number: signal.signal(number, self._remember) for number in STATUSES}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         if self.number and number == signal.SIGINT:

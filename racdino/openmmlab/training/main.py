@@ -19,6 +19,7 @@ from racdino.openmmlab.training import options, parts, run_folder, state
 from racdino.openmmlab.training.errors import TrainingError
 from racdino.openmmlab.training.hooks.optimiser import read_optimizer_config
 from racdino.openmmlab.training.runner import TrainingRunner
+from racdino.openmmlab.training.safe_loading import read_safely
 from racdino.openmmlab.training.set_up import add_hooks, average_of, checkpointing, precision_of
 from racdino.training import processes
 from racdino.training.batch_norm import reduce_batch_norm
@@ -44,8 +45,13 @@ def main(arguments: Sequence[str]) -> int:
         SIGTERM, 75 after SIGUSR1, 130 after Ctrl-C, each with a checkpoint of the last whole iteration.
     """
     given = options.parser().parse_args(arguments)
-    stop = StopRequest()
-    processes.start()
+    read_safely()
+    with StopRequest() as stop:
+        processes.start()
+        return _run(given, stop)
+
+
+def _run(given: argparse.Namespace, stop: StopRequest) -> int:
     runner = None
     try:
         runner = prepare(given, stop)

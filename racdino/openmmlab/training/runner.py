@@ -23,7 +23,7 @@ from racdino.training.ema import ExponentialAverage
 from racdino.training.loss_scaler import LossScaler
 from racdino.training.sampler import GlobalBatchSampler
 from racdino.training.stop_request import Stopped, StopRequest
-from racdino.weights.checkpoint import CheckpointError, read_checkpoint
+from racdino.weights.checkpoint import read_checkpoint
 
 
 class TrainingRunner(EpochBasedRunner):
@@ -80,17 +80,13 @@ class TrainingRunner(EpochBasedRunner):
         self.position = self.saved = position
         self._epoch, self._iter = position.epoch, iteration
 
-    def load_checkpoint(self, filename: str, *_: Any, strict: bool = True, **__: Any) -> dict[str, Any]:
-        """mmcv's, for hooks that call it: read without executing anything."""
-        try:
-            content = read_checkpoint(filename)
-        except CheckpointError as error:
-            raise TrainingError(f"{error}.") from error
-        self.model.load_state_dict(content.get("state_dict", content), strict=strict)
-        return content
-
     def resume(self, checkpoint: str, *_: Any, **__: Any) -> None:
-        """mmcv's, for hooks that call it: everything that the rest of the run depends on."""
+        """mmcv's, for hooks that call it: everything that the rest of the run depends on.
+
+        Raises:
+            CheckpointError: the file is damaged or asks for code to be run.
+            TrainingError: see `racdino.openmmlab.training.state.restore`.
+        """
         content = read_checkpoint(checkpoint)
         state.seed_of(Path(checkpoint), content)
         state.restore(self, Path(checkpoint), content)
@@ -105,6 +101,8 @@ class TrainingRunner(EpochBasedRunner):
         self.call_hook("before_run")
         try:
             self._stop_if_asked()
+            if self.position.iteration == 0:
+                self.evaluate(self)  # where a killed run did not get to it
             while self._epoch < self._max_epochs:
                 self.train()
         finally:

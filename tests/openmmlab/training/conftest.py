@@ -48,7 +48,7 @@ class Run:
 
     @property
     def said(self) -> str:
-        return self.output.read_text()
+        return self.output.read_text() if self.output.exists() else ""
 
 
 class Trainer:

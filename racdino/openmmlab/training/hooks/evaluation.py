@@ -20,9 +20,8 @@ from racdino.training.random_state import kept_random_state
 class Evaluation:
     """Evaluates data.val with the averaged weights where there are some, every ``interval`` epochs and after the last.
 
-    Draws the curves of the run so far as ``curves.png``.
-
-    The metrics go into the log and into ``eval/epoch_<n>/metrics.json``, by which a resumed run sees what it has.
+    The metrics go into the log and into ``eval/epoch_<n>/metrics.json``, by which a resumed run sees what it has; the
+    curves of the run so far into ``curves.png``.
     """
 
     def __init__(self, config: Config, interval: int) -> None:
@@ -49,6 +48,7 @@ class Evaluation:
         if processes.rank() != 0:
             return
         record = {"mode": "val", "epoch": runner.epoch, "iter": len(runner.data_loader), "step": runner.iter}
+        folder.mkdir(parents=True, exist_ok=True)
         append_record(runner, {**record, "seconds": time.monotonic() - begin, **metrics})
         write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
         try:
