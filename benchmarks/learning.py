@@ -41,12 +41,10 @@ def main() -> int:
 
 
 def pack(options: argparse.Namespace) -> None:
-    from mmcv import Config
-
     from racdino.openmmlab.inference import dataset_of
+    from racdino.openmmlab.training.options import read_config
 
-    config = Config.fromfile(str(options.config))
-    config.merge_from_dict(dict(change.split("=", 1) for change in options.set))
+    config = read_config(options.config, options.set)
     for split in SPLITS:
         Samples.of(dataset_of(config, split)).write(options.work_dir / f"{split}.npz")
 
@@ -104,15 +102,13 @@ def train(options: argparse.Namespace, samples: Samples, radar: bool, run: str) 
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from mmcv import Config
-
     from racdino.detector import Detections
     from racdino.evaluation.nuscenes import eval_set_of
     from racdino.evaluation.nuscenes import evaluate as official
     from racdino.openmmlab.inference import dataset_of
+    from racdino.openmmlab.training.options import read_config
 
-    config = Config.fromfile(str(options.config))
-    config.merge_from_dict(dict(change.split("=", 1) for change in options.set))
+    config = read_config(options.config, options.set)
     table = {}
     for split in SPLITS:
         dataset = dataset_of(config, split)

@@ -30,6 +30,18 @@ def test_it_is_the_same_whatever_the_seed_of_the_caller(tmp_path: Path):
     assert first == second
 
 
+def test_byte_code_that_an_import_left_is_written_anew(tmp_path: Path):
+    first = byte_code(tmp_path / "first", "1")
+    folder = tmp_path / "second"
+    folder.mkdir()
+    (folder / "words.py").write_text(WORDS)
+    (folder / "nothing.py").write_text(NOTHING)
+    imported = [sys.executable, "-c", "import words"]
+    subprocess.run(imported, cwd=folder, env={"PYTHONHASHSEED": "7", "PYTHONPATH": "."}, check=True)
+    subprocess.run([sys.executable, SCRIPT, "."], cwd=folder, check=True, capture_output=True)
+    assert (folder / "__pycache__" / "words.cpython-310.pyc").read_bytes() == first["words"]
+
+
 def test_it_runs_and_carries_no_time(tmp_path: Path):
     byte_code(tmp_path / "x", "1")
     compiled = next((tmp_path / "x" / "__pycache__").glob("words.*.pyc"))
