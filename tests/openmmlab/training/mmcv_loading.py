@@ -1,4 +1,4 @@
-"""What mmcv's functions and the runner do with checkpoints, a malicious one included; run by test_loading.py."""
+"""What mmcv's functions and the runner do with checkpoints, a malicious one included; run by test_mmcv_loading.py."""
 
 from __future__ import annotations
 
