@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from racdino import backbones
-from racdino.weights import CATALOGUE
+from racdino.weights import CATALOGUE, Published
 
-FACTORIES = {name: getattr(backbones, name) for name in CATALOGUE}
+FACTORIES = {name: getattr(backbones, name) for name, entry in CATALOGUE.items() if isinstance(entry, Published)}
 
 
 def published_layout(embed_dim, depth, ffn_layer, registers):
