@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _OWN_OPTIONS.items():
         commands.add_parser(name, help=text, add_help=False)
 
-    weights = commands.add_parser("weights", help="list and fetch the published DINOv2 weights")
+    weights = commands.add_parser("weights", help="list and fetch the published weights")
     actions = weights.add_subparsers(title="actions", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the published weights and where they are on this machine")
     listing.set_defaults(run=_list_weights)

@@ -8,8 +8,7 @@ from racdino.doctor.finding import Finding, Severity
 from racdino.weights import search
 from racdino.weights.catalogue import published
 
-RESNET = "cascade_mask_rcnn_r50_fpn_coco-20e_20e_nuim_20201009_124951-40963960.pth"
-RESNET_URL = f"https://download.openmmlab.com/mmdetection3d/v0.1.0_models/nuimages_semseg/{RESNET.split('_20201009')[0]}/{RESNET}"
+RESNET = "r50_nuimages"
 DATA_ROOT = Path("data/nuscenes")
 DATA_PARTS = ("maps", "samples", "sweeps", "v1.0-trainval", "nuscenes_infos_train_sweep.pkl")
 
@@ -31,10 +30,13 @@ def dinov2_weights(name: str = "dinov2_vitb14") -> Finding:
 
 def resnet_weights() -> Finding:
     """Is the ResNet-50 checkpoint that the configs' ``load_from`` names in place?"""
-    path = Path("pretrain") / RESNET
+    path = Path("pretrain") / published(RESNET).file
     if not path.is_file():
         return Finding(
-            "weights.resnet50", Severity.OPTIONAL, f"{path} is missing", f"curl -L --create-dirs -o {path} {RESNET_URL}"
+            "weights.resnet50",
+            Severity.OPTIONAL,
+            f"{path} is missing",
+            f"racdino weights fetch {RESNET} --to {path.parent}",
         )
     return Finding("weights.resnet50", Severity.OK, str(path))
 
@@ -47,6 +49,6 @@ def data_set() -> Finding:
             "dataset.nuscenes",
             Severity.OPTIONAL,
             f"{DATA_ROOT} lacks {', '.join(missing)}",
-            f"mkdir -p {DATA_ROOT.parent} && ln -s /path/to/nuscenes {DATA_ROOT}",
+            f"mkdir -p {DATA_ROOT.parent} && ln -s /path/to/nuscenes {DATA_ROOT}; then racdino data prepare",
         )
     return Finding("dataset.nuscenes", Severity.OK, str(DATA_ROOT))

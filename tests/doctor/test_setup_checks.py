@@ -11,6 +11,7 @@ import pytest
 
 from racdino.doctor import extension, optional, setup_checks
 from racdino.doctor.finding import Finding, Severity, report
+from racdino.weights import published
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +59,7 @@ def test_weights_and_data_in_place_are_ok(tmp_path, monkeypatch):
     (tmp_path / "weight").mkdir()
     (tmp_path / "weight" / "dinov2_vitb14_pretrain.pth").touch()
     (tmp_path / "pretrain").mkdir()
-    (tmp_path / "pretrain" / optional.RESNET).touch()
+    (tmp_path / "pretrain" / published(optional.RESNET).file).touch()
     for part in optional.DATA_PARTS:
         (tmp_path / optional.DATA_ROOT / part).mkdir(parents=True)
     findings = (optional.dinov2_weights(), optional.resnet_weights(), optional.data_set())
