@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 
 import pytest
 
@@ -15,8 +16,10 @@ def test_the_demo_renders_trains_evaluates_and_draws(tmp_path, monkeypatch, capf
     monkeypatch.setenv("RACDINO_OUTPUTS", str(tmp_path))
     monkeypatch.setattr(demo, "SCENES", ("--scenes", "2", "--samples-per-scene", "3", "--image-size", "800x450"))
     options = demo._data_options
-    monkeypatch.setattr(demo, "_data_options", lambda root: [*options(root), "total_epochs=1"])
+    short = ["total_epochs=1", "log_config.hooks.0.interval=1"]  # one iteration an epoch
+    monkeypatch.setattr(demo, "_data_options", lambda root: [*options(root), *short])
     assert demo.main() == 0
+    assert multiprocessing.active_children() == [], "a worker that outlives the run keeps the demo from ending"
     folder = tmp_path / "demo"
     metrics = json.loads((folder / "eval" / "metrics.json").read_text())
     assert 0 <= metrics["NDS"] <= 1
