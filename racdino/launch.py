@@ -38,7 +38,7 @@ def train(arguments: Sequence[str]) -> int:
     if Path("train.py").is_file():
         return _launch_script("train.py", arguments)
     if not arguments:
-        return replace_process([sys.executable, "-m", "racdino.demo"])
+        return replace_process([*_own_python(), "-m", "racdino.demo"])
     return _launch_ours("racdino.openmmlab.training", arguments)
 
 
@@ -60,24 +60,37 @@ def _launch_script(script: str, arguments: Sequence[str]) -> int:
         if not Path(options[0]).is_file():
             return _refuse_config(options[0])
         options.insert(0, "--config")
-    return replace_process([*_starter("torch.distributed.run"), script, *options])
+    gpus = _processes()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *_on_this_machine(gpus)]
+    return replace_process([*(torchrun if gpus > 1 else [sys.executable]), script, *options])
 
 
 def _launch_ours(module: str, arguments: Sequence[str]) -> int:
     """The arguments as they are; the first may be the config, and a wrong one is told before anything is imported."""
     if arguments and not arguments[0].startswith("-") and not Path(arguments[0]).is_file():
         return _refuse_config(arguments[0])
-    return replace_process([*_starter("racdino.training.torchrun"), "-m", module, *arguments])
+    python, gpus = _own_python(), _processes()
+    if gpus < 2:
+        return replace_process([*python, "-m", module, *arguments])
+    program = ["--no-python", *python] if len(python) > 1 else []
+    torchrun = [*python, "-m", "racdino.training.torchrun", *_on_this_machine(gpus), *program]
+    return replace_process([*torchrun, "-m", module, *arguments])
 
 
-def _starter(torchrun: str) -> list[str]:
-    """Python, or torchrun where there are several GPUs and nobody (Slurm, torchrun, Kubernetes) has set the ranks."""
+def _own_python() -> list[str]:
+    """Python, isolated where this one is, as in the image: a racdino/ in the working directory is not ours."""
+    return [sys.executable, *(["-I"] if sys.flags.isolated else [])]
+
+
+def _processes() -> int:
+    """As many as there are GPUs; 1 where somebody (Slurm, torchrun, Kubernetes) has set the ranks."""
     from racdino.doctor.gpu_driver import probe
 
-    gpus = 1 if "WORLD_SIZE" in os.environ else len(probe().gpus)
-    if gpus > 1:
-        return [sys.executable, "-m", torchrun, "--standalone", "--nproc_per_node", str(gpus)]
-    return [sys.executable]
+    return 1 if "WORLD_SIZE" in os.environ else len(probe().gpus)
+
+
+def _on_this_machine(processes: int) -> list[str]:
+    return ["--standalone", "--nproc_per_node", str(processes)]
 
 
 def _refuse_config(config: str) -> int:

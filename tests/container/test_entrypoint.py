@@ -104,7 +104,9 @@ def test_a_checkout_with_a_racdino_of_its_own_does_not_replace_the_images(tmp_pa
     (tmp_path / "racdino").mkdir()
     (tmp_path / "racdino/__init__.py").write_text("raise SystemExit('the mounted racdino was imported')")
     assert enter("info", cwd=tmp_path).returncode == 0
-    assert "no train.py" in enter("train", cwd=tmp_path).stderr
+    assert "nothing.py, the config, does not exist" in enter("train", "nothing.py", cwd=tmp_path).stderr
+    refused = enter("train", "--work-dir", "x", cwd=tmp_path)  # our training itself, which misses a config
+    assert "Which config?" in refused.stderr
 
 
 @pytest.fixture

@@ -86,6 +86,17 @@ def test_without_a_script_ours_runs_with_the_arguments_as_given(checkout, became
     assert became == [[sys.executable, *ours], [sys.executable, *torchrun, *ours]]
 
 
+def test_every_process_of_an_isolated_python_is_isolated(checkout, became, monkeypatch):
+    """As in the image: a racdino/ in the mounted checkout is not imported, by no process of a run either."""
+    (checkout / "train.py").unlink()
+    monkeypatch.setattr(launch, "_own_python", lambda: [sys.executable, "-I"])
+    gpus(monkeypatch, 2)
+    launch.train(["my config.py"])
+    (command,) = became
+    assert command[:4] == [sys.executable, "-I", "-m", "racdino.training.torchrun"]
+    assert command[-6:] == ["--no-python", sys.executable, "-I", "-m", "racdino.openmmlab.training", "my config.py"]
+
+
 def test_nothing_at_all_is_the_demo(checkout, became):
     (checkout / "train.py").unlink()
     launch.train([])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read_config(path: Path, options: Sequence[str]) -> Config:
-    """The config with ``options`` (KEY=VALUE) applied.
+    """The config with ``options`` (KEY=VALUE) applied. Its custom_imports may name modules of the working directory.
 
     Raises:
         TrainingError: it cannot be read, an option is malformed, or names a key that is not there; near ones are named.
     """
+    if (here := str(Path.cwd())) not in sys.path:  # last: an isolated Python's own modules win
+        sys.path.append(here)
     try:
         config = Config(configs.read_config(path), filename=str(path))
     except configs.ConfigError as error:
