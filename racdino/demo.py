@@ -6,11 +6,14 @@ it was trained on, and draws them. Everything goes into the folder ``demo`` of t
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from racdino.container import places
+from racdino.launch import own_python
 
 CONFIG = places.PROJECT / "configs" / "racformer_dinov2_demo.py"
 VERSION = "v1.0-mini"
@@ -64,15 +67,13 @@ def _data_options(root: Path) -> list[str]:
 
 
 def _run(command: str, words: list[str]) -> int:
-    """One command of racdino in this process, so that a signal reaches it."""
+    """One command of racdino: training in a process of its own, as always, the others in this one."""
     if command == "data":
         from racdino.data.main import main as data
 
         return data(words)
     if command == "train":
-        from racdino.openmmlab.training.main import main as train
-
-        return train(words)
+        return _train(words)
     if command == "eval":
         from racdino.openmmlab.evaluate import main as evaluate
 
@@ -80,6 +81,19 @@ def _run(command: str, words: list[str]) -> int:
     from racdino.openmmlab.show import main as show
 
     return show(words)
+
+
+def _train(words: list[str]) -> int:
+    """Its status; a stop that is asked of this process is handed on. Its workers heed no signal and end with it."""
+    with subprocess.Popen([*own_python(), "-m", "racdino.openmmlab.training", *words]) as process:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda number, _: process.send_signal(number))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches both
+        status = process.wait()
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return status
 
 
 if __name__ == "__main__":

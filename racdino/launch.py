@@ -38,7 +38,7 @@ def train(arguments: Sequence[str]) -> int:
     if Path("train.py").is_file():
         return _launch_script("train.py", arguments)
     if not arguments:
-        return replace_process([*_own_python(), "-m", "racdino.demo"])
+        return replace_process([*own_python(), "-m", "racdino.demo"])
     return _launch_ours("racdino.openmmlab.training", arguments)
 
 
@@ -69,7 +69,7 @@ def _launch_ours(module: str, arguments: Sequence[str]) -> int:
     """The arguments as they are; the first may be the config, and a wrong one is told before anything is imported."""
     if arguments and not arguments[0].startswith("-") and not Path(arguments[0]).is_file():
         return _refuse_config(arguments[0])
-    python, gpus = _own_python(), _processes()
+    python, gpus = own_python(), _processes()
     if gpus < 2:
         return replace_process([*python, "-m", module, *arguments])
     program = ["--no-python", *python] if len(python) > 1 else []
@@ -77,7 +77,7 @@ def _launch_ours(module: str, arguments: Sequence[str]) -> int:
     return replace_process([*torchrun, "-m", module, *arguments])
 
 
-def _own_python() -> list[str]:
+def own_python() -> list[str]:
     """Python, isolated where this one is, as in the image: a racdino/ in the working directory is not ours."""
     return [sys.executable, *(["-I"] if sys.flags.isolated else [])]
 

@@ -89,7 +89,7 @@ def test_without_a_script_ours_runs_with_the_arguments_as_given(checkout, became
 def test_every_process_of_an_isolated_python_is_isolated(checkout, became, monkeypatch):
     """As in the image: a racdino/ in the mounted checkout is not imported, by no process of a run either."""
     (checkout / "train.py").unlink()
-    monkeypatch.setattr(launch, "_own_python", lambda: [sys.executable, "-I"])
+    monkeypatch.setattr(launch, "own_python", lambda: [sys.executable, "-I"])
     gpus(monkeypatch, 2)
     launch.train(["my config.py"])
     (command,) = became

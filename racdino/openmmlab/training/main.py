@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -49,11 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     read_safely()
     with StopRequest() as stop:
         processes.start()
-        status = _run(given, stop)
-    # The loader ends its workers when it is collected. Left to Python's exit they would never end: they ignore the
-    # SIGTERM that they get there, and Python waits for them.
-    gc.collect()
-    return status
+        return _run(given, stop)
 
 
 def _run(given: argparse.Namespace, stop: StopRequest) -> int:
