@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from racdino.doctor.mend.plan import Mend
+
 
 class Severity(Enum):
     """OPTIONAL is something missing that importing, building and testing do without; only ERROR fails a command."""
@@ -20,19 +22,24 @@ class Finding:
     """One check's answer.
 
     Attributes:
-        code: stable dotted name of the check, ``area.subject``.
+        code: stable code of the check, ``RD101``; its page is ``docs/doctor/RD101.md``.
         severity: see :class:`Severity`.
         cause: what was found, one sentence or a short phrase.
         remedy: the command or edit that mends it; empty when there is nothing to mend.
+        place: ``file`` or ``file:line``, relative to the checkout; empty where it is no file's fault.
+        mend: what ``racdino doctor --fix`` would do about it; None where a person must decide.
     """
 
     code: str
     severity: Severity
     cause: str
     remedy: str = ""
+    place: str = ""
+    mend: Mend | None = None
 
     def __str__(self) -> str:
-        line = f"{self.severity.value:<8}  {self.code:<22}  {self.cause}"
+        where = f"{self.place}: " if self.place else ""
+        line = f"{self.severity.value:<8}  {self.code:<6}  {where}{self.cause}"
         return f"{line}\n{'':<8}  -> {self.remedy}" if self.remedy else line
 
 
@@ -42,9 +49,13 @@ def report(command: str, findings: Iterable[Finding]) -> int:
     for finding in findings:
         print(finding, flush=True)
         count[finding.severity] += 1
+    print(f"{command}: {summary(count)}")
+    return 1 if count[Severity.ERROR] else 0
+
+
+def summary(count: dict[Severity, int]) -> str:
+    """The last line of a report."""
     if count[Severity.ERROR]:
-        print(f"{command}: {count[Severity.ERROR]} of {sum(count.values())} checks failed.")
-        return 1
+        return f"{count[Severity.ERROR]} of {sum(count.values())} checks failed."
     optional = f", {count[Severity.OPTIONAL]} optional missing" if count[Severity.OPTIONAL] else ""
-    print(f"{command}: {count[Severity.OK]} checks passed{optional}.")
-    return 0
+    return f"{count[Severity.OK]} checks passed{optional}."
