@@ -207,6 +207,19 @@ def save(c: Context, file: str, name: str = "") -> None:
     _for_image("save", file, *([name] if name else []))
 
 
+@task
+def drill(c: Context) -> None:
+    """Break copies of the environment and of a checkout, one fault at a time, and print what the doctor makes of each."""
+    _in_environment(c, "-m", "scripts.drill")
+
+
+@task
+def pages(c: Context) -> None:
+    """Write docs/doctor from the checks."""
+    _in_environment(c, "-m", "racdino.doctor.pages", "docs/doctor")
+
+
 _environment = (setup, lock, verify, demo, test, lint, bench)
 namespace = Collection(*_environment, build, train, evaluate, shell, bundle)
 namespace.add_collection(Collection("image", size, reproduce, save))
+namespace.add_collection(Collection("doctor", drill, pages))

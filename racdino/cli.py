@@ -15,6 +15,7 @@ _OWN_OPTIONS = {  # commands that read their arguments themselves, or hand them 
     "eval": "CONFIG CHECKPOINT [OPTION ...]: nuScenes metrics, speed and memory of a checkpoint",
     "show": "CONFIG CHECKPOINT [OPTION ...]: draw predictions and truth, as PNG and as one HTML page",
     "data": "prepare | check | synthesize: info files of a nuScenes folder, or a data set anyone can have",
+    "doctor": "[PATH]: find and mend what is wrong with this environment and a checkout; explain an error's text",
     "shell": "bash in this environment",
 }
 
@@ -41,6 +42,10 @@ def _run_with_own_options(command: str, *arguments: str) -> int:
         from racdino.data.main import main as data
 
         return data(arguments)
+    if command == "doctor":
+        from racdino.doctor.main import main as doctor
+
+        return doctor(arguments)
     if command == "show":
         from racdino.openmmlab.show import main as show
 
@@ -58,8 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what this is: versions, variant, GPU targets, locks")
     info.add_argument("--json", action="store_true", help="as one JSON object, with the image's CycloneDX list")
     info.set_defaults(run=_info)
-    doctor = commands.add_parser("doctor", help="check machine, packages, op, configs, weights and data set")
-    doctor.set_defaults(run=_doctor)
     for name, text in _OWN_OPTIONS.items():
         commands.add_parser(name, help=text, add_help=False)
 
@@ -86,12 +89,6 @@ def _info(options: argparse.Namespace) -> int:
 
     print(info.as_json() if options.json else info.as_text())
     return 0
-
-
-def _doctor(_: argparse.Namespace) -> int:
-    from racdino.doctor.main import main as doctor
-
-    return doctor()
 
 
 def _list_weights(_: argparse.Namespace) -> int:

@@ -22,7 +22,8 @@ class Finding:
     """One check's answer.
 
     Attributes:
-        code: stable code of the check, ``RD101``; its page is ``docs/doctor/RD101.md``.
+        code: of a check of the doctor ``RD101``, whose page is ``docs/doctor/RD101.md``; of a step of
+            ``check_dinov2_setup.py`` and ``verify_dinov2_config.py`` a dotted name, ``area.subject``.
         severity: see :class:`Severity`.
         cause: what was found, one sentence or a short phrase.
         remedy: the command or edit that mends it; empty when there is nothing to mend.
@@ -39,7 +40,7 @@ class Finding:
 
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
-        line = f"{self.severity.value:<8}  {self.code:<6}  {where}{self.cause}"
+        line = f"{self.severity.value:<8}  {self.code:<22}  {where}{self.cause}"
         return f"{line}\n{'':<8}  -> {self.remedy}" if self.remedy else line
 
 
