@@ -58,6 +58,7 @@ class Check:
         page: why it matters and how it is seen, in Markdown: the function's docstring.
         mends: whether ``--fix`` can mend at least one of its problems.
         of_checkout: whether it looks at a checkout; else at the environment.
+        live: whether it executes code of the checkout, and so runs only with ``--run-imports``.
     """
 
     code: str
@@ -68,6 +69,7 @@ class Check:
     page: str
     mends: bool
     of_checkout: bool
+    live: bool
     run: Callable[[Any], Iterable[Problem]]
 
     def findings(self, subject: Any) -> Iterator[Finding]:
@@ -99,6 +101,7 @@ def check(
     severity: Severity = Severity.ERROR,
     mends: bool = False,
     of_checkout: bool = False,
+    live: bool = False,
 ) -> Callable[[Callable[[Any], Iterable[Problem]]], Callable[[Any], Iterable[Problem]]]:
     """Register the function below as a check; its docstring is the check's page."""
 
@@ -106,7 +109,7 @@ def check(
         if code in CHECKS or not code.startswith(group.prefix):
             raise ValueError(f"{code} is taken, or is none of {group.name}'s codes, which begin with {group.prefix}")
         page = inspect.cleandoc(function.__doc__ or "")
-        CHECKS[code] = Check(code, group, title, severity, remedy, page, mends, of_checkout, function)
+        CHECKS[code] = Check(code, group, title, severity, remedy, page, mends, of_checkout, live, function)
         return function
 
     return register

@@ -93,9 +93,9 @@ def examine(
 ) -> Iterator[tuple[Check, list[Finding]]]:
     """Each check with what it found, as it is found. Checks of a checkout run where there is one."""
     environment = Environment()
-    checkout = Checkout(root, environment=environment, run_imports=run_imports) if root else None
+    checkout = Checkout(root) if root else None
     for check in checks:
-        if check.of_checkout and checkout is None:
+        if (check.of_checkout and checkout is None) or (check.live and not run_imports):
             continue
         yield check, _findings(check, checkout if check.of_checkout else environment)
 
