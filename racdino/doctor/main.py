@@ -11,8 +11,9 @@ from racdino.doctor import report
 from racdino.doctor.check import Check
 from racdino.doctor.checkout.subject import Checkout
 from racdino.doctor.environment.subject import Environment
+from racdino.doctor.errors import DoctorError
 from racdino.doctor.finding import Finding, Severity
-from racdino.doctor.selection import DoctorError, select
+from racdino.doctor.selection import select
 
 DESCRIPTION = """Find what is wrong with this environment and, with PATH, with a checkout there, and say what mends it.
 Nothing of the checkout is executed, and no connection is made. Exit status: 0 all in order (what is optional may be

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from racdino.doctor.check import CHECKS, Check, Group
 from racdino.doctor.finding import Finding, Severity
 
-Examined = Iterable["tuple[Check, list[Finding]]"]
+if TYPE_CHECKING:  # Python 3.8 cannot subscript these
+    Examined = Iterable[tuple[Check, list[Finding]]]
 
 
 def print_text(examined: Examined) -> int:

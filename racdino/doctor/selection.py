@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from racdino.doctor.check import Check, Group
+from racdino.doctor.errors import DoctorError
 from racdino.doctor.registry import CHECKS
-
-
-class DoctorError(Exception):
-    """The doctor cannot do what it was asked; the message is one sentence, the exit status 2."""
 
 
 def select(only: Sequence[str], skip: Sequence[str]) -> list[Check]:
