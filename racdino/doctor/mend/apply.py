@@ -66,10 +66,16 @@ class Mending:
 
     def _execute(self, run: Run) -> None:
         assert self._in_environment is not None, "_open made it"
-        self._in_environment.manifest.commands.append(run)
+        commands = self._in_environment.manifest.commands
+        commands.append(run)
         self._in_environment.save()
-        print(f"$ {typed(run)}", flush=True)
-        execute(run.command, run.cwd)
+        print(f"running {typed(run)}", flush=True)
+        try:
+            execute(run.command, run.cwd)
+        except (OSError, subprocess.CalledProcessError):
+            if not run.undo:  # nothing of it to take back; else half of it may have been done
+                commands.pop()
+            raise
 
     def _take_back(self) -> str:
         """Undo everything of this run; the sentence that says how far."""

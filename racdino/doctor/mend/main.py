@@ -34,7 +34,7 @@ def fix(root: Path | None, examine: Callable[[], list[Finding]], yes: bool) -> i
     """
     mending = Mending(root, Path(sys.prefix))
     for _ in range(ROUNDS):
-        proposal = propose(root, examine(), mending.done)
+        proposal = propose(root, mending.prefix, examine(), mending.done)
         if not proposal.mends:
             break
         print(proposal.diff(), flush=True)
@@ -43,7 +43,7 @@ def fix(root: Path | None, examine: Callable[[], list[Finding]], yes: bool) -> i
             return 1
         mending.apply(proposal)
     else:
-        proposal = propose(root, examine(), mending.done)
+        proposal = propose(root, mending.prefix, examine(), mending.done)
     _print_left(proposal.left)
     if proposal.mends:
         print(f"After {ROUNDS} rounds there is more to mend; run it again." + _way_back(root, mending))

@@ -20,6 +20,8 @@ from racdino.doctor.mend.files import RefusedError
 from racdino.doctor.mend.plan import CreateFile, Mend, RemoveStatement, Run
 from racdino.doctor.report import printable
 
+LIBCST = "libcst==1.4.0"
+
 
 @dataclass(frozen=True)
 class FileChange:
@@ -56,11 +58,12 @@ def typed(run: Run) -> str:
     return printable(f"cd {shlex.quote(run.cwd)} && {line}" if run.cwd else line)
 
 
-def propose(root: Path | None, findings: Iterable[Finding], tried: Collection[Mend] = ()) -> Proposal:
+def propose(root: Path | None, prefix: Path, findings: Iterable[Finding], tried: Collection[Mend] = ()) -> Proposal:
     """Work out the mends of ``findings`` without changing anything.
 
     Args:
         root: the checkout, without symbolic links; None where only the environment is mended.
+        prefix: the environment's folder.
         tried: mends that were applied already and did not help; they are not proposed again.
     """
     proposal = Proposal()
@@ -73,6 +76,7 @@ def propose(root: Path | None, findings: Iterable[Finding], tried: Collection[Me
             elif mend in tried and not isinstance(mend, RemoveStatement):  # the next statement moved to its line
                 raise RefusedError("its mend was applied and did not help")
             elif isinstance(mend, Run):
+                _check_writable(prefix)
                 _add(proposal, mend, None)
             elif isinstance(mend, CreateFile):
                 _add(proposal, mend, _new_file(_checkout(root), mend))
@@ -90,6 +94,12 @@ def _checkout(root: Path | None) -> Path:
     if root is None:
         raise RefusedError("no checkout was named")
     return root
+
+
+def _check_writable(prefix: Path) -> None:
+    """Commands change the environment and leave their backup there; an image's belongs to root."""
+    if not os.access(str(prefix), os.W_OK):
+        raise RefusedError(f"{prefix} cannot be written by this user")
 
 
 def _add(proposal: Proposal, mend: Mend, change: FileChange | None) -> None:
@@ -145,7 +155,7 @@ def _statements() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "libcst":
             raise
-        command = f"{shlex.quote(sys.executable)} -m pip install libcst==1.4.0"
+        command = f"{shlex.quote(sys.executable)} -m pip install {LIBCST}"
         raise RefusedError(f"editing Python files needs libcst; run `make setup`, or `{command}`") from error
 
 

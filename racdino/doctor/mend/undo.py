@@ -113,7 +113,7 @@ def _undo_commands(part: Part, undone: Undone) -> None:
         run = commands[-1]
         if run.undo:
             back = Run(run.undo, cwd=run.cwd)
-            print(f"$ {typed(back)}", flush=True)
+            print(f"running {typed(back)}", flush=True)
             try:
                 execute(back.command, back.cwd)
             except (OSError, subprocess.CalledProcessError) as error:
