@@ -424,8 +424,8 @@ def test_without_libcst_commands_run_and_edits_name_the_command(root, tmp_path, 
     examine = rounds([*replace(root)(), problem(shell(f"touch {tmp_path}/ran"))], replace(root)())
     assert main.fix(root, examine, yes=True) == 1
     assert (tmp_path / "ran").exists()
-    assert (
-        f"needs libcst; run `make setup`, or `{sys.executable} -m pip install {LIBCST}`" in capfd.readouterr().out
+    hint = f"needs libcst; run `make setup`, or `{sys.executable} -m pip install {LIBCST}`"
+    assert hint in capfd.readouterr().out
 
 
 def test_the_libcst_named_is_the_locks():
@@ -437,4 +437,3 @@ def test_an_environment_of_another_user_is_left_alone_and_the_checkout_mended(ro
     assert main.fix(root, rounds([*replace(root)(), problem(shell("true"))], [problem(shell("true"))]), yes=True) == 1
     assert (root / "nets/__init__.py").read_bytes() == MENDED
     assert f"not mended: {prefix} cannot be written by this user" in capfd.readouterr().out
-    )
