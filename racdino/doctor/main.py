@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except DoctorError as error:
-        print(f"racdino doctor: {error}", file=sys.stderr)
+        print(f"racdino doctor: {report.printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.stderr.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from racdino.doctor.errors import DoctorError
 from racdino.doctor.finding import Finding, Severity
-from racdino.doctor.mend import main
+from racdino.doctor.mend import files, main
 from racdino.doctor.mend.plan import CreateFile, Mend, RemoveStatement, ReplaceStatement, Run
 from racdino.doctor.mend.proposal import LIBCST
 
@@ -262,7 +263,7 @@ def test_a_run_that_was_killed_can_be_taken_back(root, tmp_path, prefix):
 import sys
 from pathlib import Path
 from racdino.doctor.finding import Finding, Severity
-from racdino.doctor.mend import main
+from racdino.doctor.mend import files, main
 from racdino.doctor.mend.plan import ReplaceStatement, Run
 sys.prefix = {str(prefix)!r}
 mends = [ReplaceStatement("nets/__init__.py", 2, {CODE!r}),
@@ -307,7 +308,9 @@ def test_a_checkout_does_not_say_what_undo_executes(root, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("name", ["../outside.py", "/etc/passwd", ".git/config", "link/x.py", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../outside.py", "/etc/passwd", ".git/config", "link/x.py", "a\0b", "\ud800", "x" * 5000], ids=ascii
+)
 def test_undo_restores_nothing_outside_the_checkout(root, tmp_path, name):
     (tmp_path / "outside.py").write_text("")
     (root / "link").symlink_to(tmp_path)
@@ -330,6 +333,45 @@ def test_a_damaged_backup_is_named(root, text):
     (root / ".racdino-doctor/1/manifest.json").write_text(text, "latin-1")
     with pytest.raises(DoctorError, match=r"backup .*/1 is damaged"):
         main.undo(root)
+
+
+@pytest.mark.parametrize("environment", ["", "/no/such", "a\0b", "\ud800", 5], ids=ascii)
+def test_an_environment_that_is_gone_keeps_no_file_back(root, environment):
+    main.fix(root, replace(root), yes=True)
+    manifest = root / ".racdino-doctor/1/manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "environment": environment}))
+    main.undo(root)
+    assert (root / "nets/__init__.py").read_bytes() == INIT
+
+
+def test_an_undo_that_the_disk_refuses_can_be_repeated(root, monkeypatch):
+    main.fix(root, rounds([*replace(root)(), problem(CreateFile("new.py", ""))]), yes=True)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("racdino.doctor.mend.files.write", full)
+        with pytest.raises(DoctorError, match=r"No space left on device; what was not taken back stays in the backup"):
+            main.undo(root)
+    assert main.undo(root) == 0
+    assert (root / "nets/__init__.py").read_bytes() == INIT
+    assert not (root / "new.py").exists()
+
+
+def test_a_disk_that_fills_up_while_mending_leaves_everything_as_it_was(root, monkeypatch):
+    before = tree(root)
+    write = files.write
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "new.py":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content)
+
+    monkeypatch.setattr("racdino.doctor.mend.files.write", full)
+    with pytest.raises(DoctorError, match=r"No space left on device\. Everything of this run was taken back"):
+        main.fix(root, rounds([problem(CreateFile("first.py", "")), problem(CreateFile("new.py", ""))]), yes=True)
+    assert tree(root) == before
 
 
 def test_a_damaged_copy_is_named(root):

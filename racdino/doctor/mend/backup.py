@@ -147,8 +147,17 @@ def _load(folder: Path) -> Part:
         value["files"] = {name: _saved(**saved) for name, saved in value["files"].items()}
         value["commands"] = [Run(tuple(run["command"]), tuple(run["undo"]), run["cwd"]) for run in value["commands"]]
         value["time"] = int(value["time"])
+        value["environment"] = str(value["environment"])
         return Part(folder, Manifest(**value))
-    except (files.RefusedError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        files.RefusedError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise DoctorError(f"The backup {folder} is damaged ({error}); if you do not need it, delete it.") from error
 
 

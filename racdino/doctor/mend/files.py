@@ -22,9 +22,10 @@ def inside(root: Path, relative: str) -> Path:
     Raises:
         RefusedError: it lies outside ``root``, or is git's own.
     """
-    if "\0" in relative:
-        raise RefusedError(f"{relative!r} is no file name")
-    path = Path(os.path.realpath(root / relative))
+    try:
+        path = Path(os.path.realpath(root / relative))
+    except ValueError as error:  # NUL, or what no file system encodes
+        raise RefusedError(f"{relative!r} is no file name") from error
     if root not in path.parents:
         raise RefusedError(f"{relative} leads outside {root}")
     if ".git" in path.relative_to(root).parts:

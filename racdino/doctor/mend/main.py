@@ -58,7 +58,10 @@ def undo(root: Path | None) -> int:
     Raises:
         DoctorError: there is none, or a file was edited since; nothing was changed then.
     """
-    undone = undo_newest(root, Path(sys.prefix))
+    try:
+        undone = undo_newest(root, Path(sys.prefix))
+    except OSError as error:
+        raise DoctorError(f"Nothing was undone: {error.filename}: {error.strerror}.") from error
     for name in undone.restored:
         print(f"restored  {printable(name)}")
     for name in undone.deleted:

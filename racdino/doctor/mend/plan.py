@@ -46,4 +46,4 @@ class Run:
     cwd: str = ""
 
 
-Mend = Union[ReplaceStatement, RemoveStatement, CreateFile, Run]
+Mend = Union[ReplaceStatement, RemoveStatement, CreateFile, Run]  # noqa: UP007 - Python 3.8 has no |

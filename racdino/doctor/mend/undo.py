@@ -6,12 +6,16 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from racdino.doctor.errors import DoctorError
 from racdino.doctor.mend import files
 from racdino.doctor.mend.backup import IN_CHECKOUT, IN_ENVIRONMENT, Part, SavedFile, newest
 from racdino.doctor.mend.plan import Run
 from racdino.doctor.mend.proposal import typed
+
+if TYPE_CHECKING:  # Python 3.8 cannot subscript these
+    Contents = dict[str, tuple[Path, bytes | None]]
 
 
 @dataclass
@@ -72,8 +76,17 @@ def restore(root: Path | None, in_checkout: Part | None, in_environment: Part | 
         DoctorError: a file was edited since (nothing was changed then), or an undo command failed: what remains to
             be taken back stays in the backup.
     """
-    undone = Undone()
     contents = _contents(root, in_checkout) if root and in_checkout else {}
+    try:
+        return _restore(contents, in_checkout, in_environment)
+    except OSError as error:
+        raise DoctorError(
+            f"{error.filename}: {error.strerror}; what was not taken back stays in the backup."
+        ) from error
+
+
+def _restore(contents: Contents, in_checkout: Part | None, in_environment: Part | None) -> Undone:
+    undone = Undone()
     if in_environment:
         _undo_commands(in_environment, undone)
         in_environment.remove()
@@ -89,12 +102,12 @@ def restore(root: Path | None, in_checkout: Part | None, in_environment: Part | 
     return undone
 
 
-def _contents(root: Path, part: Part) -> dict[str, tuple[Path, bytes | None]]:
+def _contents(root: Path, part: Part) -> Contents:
     """What to restore for each file, after a look at all of them."""
     try:
         paths = {name: files.inside(root, name) for name in part.manifest.files}
         edited = [name for name, saved in part.manifest.files.items() if not _is_ours(paths[name], saved)]
-    except files.RefusedError as error:
+    except (files.RefusedError, OSError) as error:
         raise DoctorError(f"Nothing was undone: {error}.") from error
     if edited:
         raise DoctorError(f"Nothing was undone: {', '.join(edited)} changed since; the backup is {part.folder}.")
