@@ -79,7 +79,8 @@ def record(prefix: str | Path, locks: Sequence[str] = (), built: Mapping[str, st
     path = manifest_path(prefix)
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(manifest, separators=(",", ":")), encoding="utf-8")
+    # Sorted: what is not in a RECORD comes from a set, whose order changes from one process to the next.
+    temporary.write_text(json.dumps(manifest, separators=(",", ":"), sort_keys=True), encoding="utf-8")
     temporary.replace(path)
     return path
 

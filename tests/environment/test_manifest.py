@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from setup_fakes import SITE, install
 
-from racdino.environment.manifest import ManifestError, compare, record
+from racdino.environment.manifest import ManifestError, compare, manifest_path, record
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def lock(folder: Path, *pins: str) -> None:
@@ -47,6 +52,22 @@ def test_the_environments_own_files_count_too(prefix: Path):
     (prefix / "bin" / "python").unlink()
     (prefix / "bin" / "python").symlink_to("/usr/bin/python3.11")
     assert kinds(prefix) == [("changed", "the environment itself", "bin/python")]
+
+
+def test_two_processes_write_the_same_bytes(prefix: Path):
+    """Each process has its own order of sets, and two builds of the image are compared byte for byte."""
+    for number in range(8):
+        (prefix / "bin" / f"activate{number}").write_text("")
+    manifests = set()
+    for seed in "123":
+        command = [
+            sys.executable,
+            "-c",
+            f"from racdino.environment.manifest import record; record({str(prefix)!r}, ['x.lock'])",
+        ]
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT, check=True)
+        manifests.add(manifest_path(prefix).read_bytes())
+    assert len(manifests) == 1
 
 
 def test_a_missing_file(prefix: Path):
