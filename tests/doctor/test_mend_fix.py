@@ -11,7 +11,7 @@ from mending import CODE, MENDED, ROOT, problem, replace, rounds, shell, tree
 from racdino.doctor.errors import DoctorError
 from racdino.doctor.finding import Severity
 from racdino.doctor.mend import main
-from racdino.doctor.mend.plan import CreateFile, RemoveStatement
+from racdino.doctor.mend.plan import CreateFile, RemoveStatement, ReplaceStatement
 from racdino.doctor.mend.proposal import LIBCST
 
 
@@ -121,3 +121,11 @@ def test_an_environment_of_another_user_is_left_alone_and_the_checkout_mended(ro
     assert main.fix(root, rounds([*replace(root)(), problem(shell("true"))], [problem(shell("true"))]), yes=True) == 1
     assert (root / "nets/__init__.py").read_bytes() == MENDED
     assert f"not mended: {prefix} cannot be written by this user" in capfd.readouterr().out
+
+
+def test_an_edit_that_changes_nothing_is_none(root, tmp_path, capfd):
+    before = tree(tmp_path)
+    mend = ReplaceStatement("nets/__init__.py", 2, "from dino_v2_adapter import __all__")
+    assert main.fix(root, lambda: [problem(mend)], yes=True) == 1
+    assert "not mended: nets/__init__.py: the edit changes nothing" in capfd.readouterr().out
+    assert tree(tmp_path) == before

@@ -106,15 +106,41 @@ def test_a_command_that_nothing_takes_back_is_named(prefix):
         main.fix(None, rounds(first), yes=True)
 
 
-def test_a_failing_undo_command_can_be_repeated(root, tmp_path):
-    commands = [problem(shell("true", f"echo 1 >> {tmp_path}/log")), problem(shell("true", f"test -e {tmp_path}/now"))]
+def test_a_failing_undo_command_can_be_repeated_and_those_done_are_not(root, tmp_path):
+    commands = [problem(shell("true", f"test -e {tmp_path}/now")), problem(shell("true", f"echo 1 >> {tmp_path}/log"))]
     main.fix(root, rounds([*replace(root)(), *commands]), yes=True)
-    with pytest.raises(DoctorError, match="failed"):
-        main.undo(root)
+    for _ in range(2):
+        with pytest.raises(DoctorError, match="failed"):
+            main.undo(root)
     assert (root / "nets/__init__.py").read_bytes() == MENDED
     (tmp_path / "now").touch()
     main.undo(root)
     assert (tmp_path / "log").read_text() == "1\n"
+    assert (root / "nets/__init__.py").read_bytes() == INIT
+
+
+def test_what_an_earlier_round_wrote_counts_as_the_doctors(root):
+    """A later round that was killed may have noted its edit and not made it."""
+    edit = ReplaceStatement("nets/__init__.py", 2, "import a")
+    main.fix(root, rounds([problem(edit)]), yes=True)
+    first = (root / "nets/__init__.py").read_bytes()
+    main.undo(root)
+    main.fix(root, rounds([problem(edit)], [problem(RemoveStatement("nets/__init__.py", 2))]), yes=True)
+    (root / "nets/__init__.py").write_bytes(first)
+    main.undo(root)
+    assert (root / "nets/__init__.py").read_bytes() == INIT
+
+
+@pytest.mark.parametrize("files_first", [True, False])
+def test_the_later_of_a_run_of_edits_and_a_run_of_commands_is_taken_back(root, tmp_path, files_first):
+    runs = [replace(root)(), [problem(shell("true", f"touch {tmp_path}/undone"))]]
+    for findings in runs if files_first else runs[::-1]:
+        main.fix(root, rounds(findings), yes=True)
+    main.undo(root)
+    assert (tmp_path / "undone").exists() == files_first
+    assert ((root / "nets/__init__.py").read_bytes() == INIT) != files_first
+    main.undo(root)
+    assert (tmp_path / "undone").exists()
     assert (root / "nets/__init__.py").read_bytes() == INIT
 
 
