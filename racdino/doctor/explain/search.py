@@ -11,7 +11,8 @@ from racdino.doctor.explain.tracebacks import Section, Sections
 from racdino.doctor.report import printable
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_LONGEST = 200  # characters of a line, or of what stood in a gap, that are repeated
+_LONGEST_LINE = 20_000  # characters; of a longer one both ends are looked at
+_REPEATED = 200  # characters of a line, or of what stood in a gap, that are printed
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,18 @@ class _Hit:
 
 def find(text: str, known: Iterable[Known]) -> list[Match]:
     """Every known problem in ``text`` once, the deepest cause first. Time is linear in the text's length."""
-    text = _COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    text = "\n".join(map(_shortened, _COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n").split("\n")))
     matches: dict[str, Match] = {}
     for hit in sorted(_most_specific(_hits(text, known)), key=_Hit.order):
         if hit.known.key not in matches:
             matches[hit.known.key] = _match(hit, text.count("\n", 0, hit.start) + 1)
     return list(matches.values())
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
 
 
 def _hits(text: str, known: Iterable[Known]) -> Iterator[_Hit]:
@@ -86,6 +93,6 @@ def _most_specific(hits: Iterable[_Hit]) -> Iterable[_Hit]:
 
 
 def _match(hit: _Hit, line: int) -> Match:
-    gap = printable(hit.gap[:_LONGEST])
+    gap = printable(hit.gap[:_REPEATED])
     cause, remedy = (words.replace("{0}", gap) for words in (hit.known.cause, hit.known.remedy))
-    return Match(hit.known, line, printable(hit.line.strip()[:_LONGEST]), cause, remedy)
+    return Match(hit.known, line, printable(hit.line.strip()[:_REPEATED]), cause, remedy)

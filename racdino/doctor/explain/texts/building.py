@@ -135,7 +135,8 @@ KNOWN = (
             "Compiling mmcv._ext without CUDA",
             "Compiling mmcv._ext only with CPU",
         ),
-        "mmcv-full is being compiled without its CUDA ops, because no GPU is visible, as in `docker build`",
+        "mmcv-full is compiled without its CUDA ops, since no GPU is visible: right without one, "
+        "wrong in `docker build`",
         '`FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST="7.0 7.5 8.0 8.6 8.9 9.0+PTX"` before the command, with nvcc 11.8',
         "mmcv#1923; AnimatedDrawings#240",
         role=Role.NOTE,
