@@ -1,0 +1,3 @@
+from .frames import RandomFrames
+
+__all__ = ["RandomFrames"]

@@ -1,0 +1,3 @@
+from .nets import DinoAdapter
+
+__all__ = ["DinoAdapter"]

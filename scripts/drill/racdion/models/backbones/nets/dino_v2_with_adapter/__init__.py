@@ -1,0 +1,3 @@
+from .dino_v2_adapter import DinoAdapter
+
+__all__ = ["DinoAdapter"]

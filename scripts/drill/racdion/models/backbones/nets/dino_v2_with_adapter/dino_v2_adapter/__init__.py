@@ -1,0 +1,3 @@
+from .dinov2_adapter import DinoAdapter
+
+__all__ = ["DinoAdapter"]
