@@ -108,7 +108,10 @@ KNOWN = (
     ),
     Known(
         "RX984",
-        ("Exporting the operator '…' to ONNX opset version", "Exporting the operator … to ONNX opset version"),
+        (
+            "ONNX export failed on an operator with unrecognized namespace …. If you are trying",
+            "Exporting the operator '…' to ONNX opset version",
+        ),
         "the operator {0} has no ONNX counterpart; RacDINO does not export the detector",
         "export the plain-torch reference instead of the op, or run the detector in torch",
         "SparseBEV#33",
