@@ -69,7 +69,7 @@ KNOWN = (
         ("Microsoft Visual C++ 14.0 or greater is required",),
         "this is Windows, on which neither the op nor mmcv-full 1.6.0 is built here",
         "use WSL 2 or Linux, and `make setup` there",
-        "ViT-Adapter#139",
+        "ViT-Adapter#13",
     ),
     Known(
         "RX409",
@@ -101,7 +101,7 @@ KNOWN = (
         "this op's sources are for torch before 1.11, which had THC",
         "use RacDINO's own `MultiScaleDeformableAttention`, which needs no source of the checkout: "
         "`racdino doctor --fix`",
-        "ViT-Adapter#13; Deformable-DETR",
+        "Deformable-DETR, models/ops/src",
     ),
     Known(
         "RX412",

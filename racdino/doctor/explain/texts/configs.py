@@ -27,7 +27,7 @@ KNOWN = (
         "12, L 1024 and 16",
         "`racdino weights fetch dinov2_vitb14` for embed_dim=768, dinov2_vits14 for 384, dinov2_vitl14 for 1024; "
         "`racdino doctor --only configs PATH` compares them",
-        "dinov2#333; ViT-Adapter#108",
+        "racdino/backbones/dino_adapter.py",
     ),
     Known(
         "RX703",
@@ -47,7 +47,7 @@ KNOWN = (
         ),
         "the number of attention heads does not divide the width",
         "set `num_heads` 6, 12, 16 for ViT-S, B, L, and `deform_num_heads` 6, 12, 16",
-        "ViT-Adapter#108; racdino/backbones/dino_adapter.py",
+        "racdino/backbones/dino_adapter.py",
     ),
     Known(
         "RX705",

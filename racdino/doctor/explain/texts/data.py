@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from racdino.doctor.explain.known import Known
 
-_PREPARE = "`racdino data prepare --root data/nuscenes --version v1.0-trainval`"
+_FOLDER = "--root data/nuscenes --version v1.0-trainval"
+_PREPARE = f"`racdino data prepare {_FOLDER}`"
+_CHECK = f"`racdino data check {_FOLDER}`"
 
 KNOWN = (
     Known(
@@ -49,8 +51,8 @@ KNOWN = (
             "FileNotFoundError: img file does not exist: …",
         ),
         "a recording that the info files name is not there, as after a partial download",
-        "`racdino data check --root data/nuscenes` counts what is missing; unpack the missing parts, or `racdino data "
-        "prepare --on-damage skip`",
+        f"{_CHECK} counts what is missing; unpack the missing parts, or leave out what needs them: "
+        f"`racdino data prepare {_FOLDER} --on-damage skip`",
         "RCBEVDet#16; bevfusion#528",
     ),
     Known(
@@ -68,8 +70,8 @@ KNOWN = (
             "Premature end of JPEG file",
         ),
         "an image file is cut off or damaged",
-        "`racdino data check --root data/nuscenes` names the damaged ones: unpack them again",
-        "bevfusion#528",
+        f"{_CHECK} names the damaged ones: unpack them again",
+        "PIL/ImageFile.py",
     ),
     Known(
         "RX808",
@@ -95,7 +97,7 @@ KNOWN = (
         ("invalid load key, '<'",),
         "the weights are a web page that was saved under their name",
         "`racdino weights fetch NAME`, which checks the hash; `head -c 200 FILE` shows the page",
-        "SparseBEV#35, #67",
+        "torch/serialization.py",
     ),
     Known(
         "RX811",

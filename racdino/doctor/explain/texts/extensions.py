@@ -36,7 +36,7 @@ KNOWN = (
         ),
         "this MultiScaleDeformableAttention was compiled for another torch",
         "delete that file (`python -m pip uninstall -y MultiScaleDeformableAttention`), then `racdino doctor --fix`",
-        "ViT-Adapter#101; the user's record 3",
+        "the user's record 3",
     ),
     Known(
         "RX425",

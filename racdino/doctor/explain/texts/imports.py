@@ -112,8 +112,8 @@ KNOWN = (
         "RX612",
         ("No module named 'vod'", "No module named 'vod.…'", "No module named 'lyft_dataset_sdk'"),
         "the loaders import another data set's kit without asking whether it is there",
-        "remove that import from loaders/__init__.py, or `python -m pip install --no-deps vod-tudelft "
-        "lyft-dataset-sdk`",
+        "remove that import from loaders/__init__.py; mmdet3d's own wants "
+        "`python -m pip install --no-deps lyft-dataset-sdk==0.0.8`",
         "RaCFormer, loaders/__init__.py",
     ),
     Known(

@@ -76,7 +76,7 @@ KNOWN = (
         ("is killed by signal: Killed", "oom-kill event", "Exitcode -9 (SIGKILL)", "exitcode  : -9"),
         "the machine or the container ran out of main memory and the system ended a process",
         "fewer loader processes (`workers_per_gpu=2`), a larger `--memory`; `dmesg | tail` names the process",
-        "pytorch#1355",
+        "the kernel's manual, memory cgroups",
     ),
     Known(
         "RX910",
@@ -93,7 +93,6 @@ KNOWN = (
         "RX911",
         (
             "DefaultCPUAllocator: can't allocate memory",
-            "DefaultCPUAllocator: not enough memory",
             "MemoryError: Unable to allocate …",
         ),
         "there is not enough main memory for one array",

@@ -41,7 +41,7 @@ KNOWN = (
         ("HTTP Error 403: rate limit exceeded",),
         "torch.hub asks GitHub on each start and GitHub has had enough of this address",
         "`racdino weights fetch dinov2_vitb14` once: RacDINO asks nobody afterwards",
-        "dinov2#151; torch/hub.py",
+        "torch/hub.py",
     ),
     Known(
         "RX955",

@@ -64,7 +64,7 @@ KNOWN = (
         "RX338",
         ("No module named 'torch'",),
         "the package's setup.py imports torch, and pip builds it in an environment of its own without torch",
-        "`python -m pip install --no-build-isolation ...` after torch, setuptools==69.5.1, wheel==0.45.1 and ninja are "
+        "`python -m pip install --no-build-isolation ...` after torch, setuptools==69.5.1, wheel==0.43.0 and ninja are "
         "installed",
         "pixi#3223; flash-attention#2561; kingszun/UniAD",
         within="setup.py",
@@ -73,7 +73,7 @@ KNOWN = (
         "RX339",
         ("No module named 'packaging'",),
         "wheel 0.46 and newer needs `packaging` in the environment that builds",
-        "`python -m pip install wheel==0.45.1`",
+        "`python -m pip install wheel==0.43.0`",
         "wheel's release notes",
         within="bdist_wheel",
     ),

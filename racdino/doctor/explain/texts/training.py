@@ -44,7 +44,7 @@ KNOWN = (
         ("Expected to mark a variable ready only once",),
         "checkpointing (`with_cp=True`) and find_unused_parameters=True do not go together",
         "set one of the two to False",
-        "SparseBEV#49; torch/nn/parallel/distributed.py",
+        "torch/nn/parallel/distributed.py",
     ),
     Known(
         "RX976",
@@ -97,7 +97,7 @@ KNOWN = (
         ("Default process group has not been initialized",),
         "SyncBN or another collective is used in a run of one process",
         "`norm_cfg=dict(type='BN')`, or start with `torchrun --nproc_per_node 1`",
-        "mmsegmentation#1207",
+        "torch/distributed/distributed_c10d.py",
     ),
     Known(
         "RX983",

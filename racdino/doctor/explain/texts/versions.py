@@ -111,7 +111,8 @@ KNOWN = (
         "RX313",
         ("'EnforcedForest' object has no attribute 'node'",),
         "trimesh 2.35 does not go with networkx 2.5 and newer",
-        _install("trimesh==3.23.5"),
+        "draw with `racdino show CONFIG CHECKPOINT`, which needs no trimesh; for mmdet3d's OBJ files "
+        '`python -m pip install --no-deps "trimesh>=3.23,<4"`',
         "mmdet3d#2092, #1144, #1853",
     ),
     Known(
@@ -131,7 +132,7 @@ KNOWN = (
         "two distributions of OpenCV have written into the same cv2 folder",
         "`python -m pip uninstall -y opencv-python opencv-python-headless opencv-contrib-python && python -m pip "
         "install "
-        "opencv-python-headless==4.7.0.72`, or `racdino doctor --fix`",
+        "opencv-python-headless==4.8.1.78`, or `racdino doctor --fix`",
         "opencv-python's manual",
     ),
     Known(
@@ -166,7 +167,8 @@ KNOWN = (
         "RX320",
         ("No module named 'numpy._core'",),
         "the file was pickled with numpy 2 and is read with numpy 1",
-        "write it again with numpy 1.23.5: `racdino data prepare` for info files",
+        "write it again with numpy 1.23.5; info files: `racdino data prepare --root data/nuscenes --version "
+        "v1.0-trainval`",
         "numpy 2's release notes",
     ),
     Known(
@@ -174,7 +176,7 @@ KNOWN = (
         ("libGL.so.1: cannot open shared object file",),
         "opencv-python needs the system's OpenGL library, which is not installed here",
         "`python -m pip uninstall -y opencv-python && python -m pip install --force-reinstall "
-        "opencv-python-headless==4.7.0.72`, or `apt-get install -y libgl1`",
+        "opencv-python-headless==4.8.1.78`, or `apt-get install -y libgl1`",
         "mmdetection#3645; mmsegmentation#1567; Open3D#2362",
     ),
 )
