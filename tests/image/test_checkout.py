@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Image
 
+from scripts.drill import tree
+
 pytestmark = pytest.mark.container
 
 
@@ -49,3 +51,35 @@ def test_a_config_that_does_not_exist_is_one_sentence(image: Image, checkout: Pa
 def test_without_a_checkout_the_images_own_sources_run(image: Image):
     said = image.succeeds("python", "-c", "import models, os; print(models.__file__, os.getcwd())")
     assert said.split() == ["/opt/racdino/models/__init__.py", "/opt/racdino"]
+
+
+@pytest.fixture
+def reconstruction(folder: Path) -> Path:
+    """The user's tree as the record has it."""
+    return tree.copy(folder / "RACDION")
+
+
+@pytest.mark.parametrize("step", tree.STEPS, ids="step {}".format)
+def test_the_five_steps_pass_in_the_users_own_tree(image: Image, reconstruction: Path, step: str):
+    assert "✅" in image.succeeds("sh", "-c", step, options=mount(reconstruction)).splitlines()[-1]
+
+
+def test_the_users_own_tree_trains(image: Image, reconstruction: Path):
+    small = ("pretrained_vit=False", "depth=4", "interaction_indexes=[[0,1],[2,3]]")
+    options = ("--steps", "2", "--size", "64", "96", "--cfg-options", *(f"dinov2_adapter.{one}" for one in small))
+    said = image.succeeds("train", f"configs/{tree.CONFIGS[1]}", *options, options=mount(reconstruction))
+    first, second = (float(line.split()[-1]) for line in said.splitlines() if line.startswith("step "))
+    assert second < first
+
+
+def test_the_doctor_finds_nothing_wrong_with_it(image: Image, reconstruction: Path):
+    said = image.succeeds("doctor", "/workspace", options=mount(reconstruction))
+    assert "WRONG" not in said
+
+
+def test_the_doctor_finds_the_records_first_problem(image: Image, reconstruction: Path):
+    package = reconstruction / "models" / "backbones" / "nets" / "dino_v2_with_adapter" / "__init__.py"
+    package.write_text("from dino_v2_adapter import __all__\n")
+    answer = image.run("doctor", "/workspace", options=mount(reconstruction))
+    assert answer.returncode == 1
+    assert "RD601" in answer.stdout
