@@ -75,6 +75,11 @@ def test_of_two_tracebacks_the_last_is_first():
     assert keys(OPENGL + "going on without pictures\n" + NO_OP) == ["RX421", "RX321"]
 
 
+def test_an_earlier_traceback_does_not_come_before_the_last_chain():
+    unknown = f"{TRACEBACK}ValueError: 3\n"
+    assert keys(OPENGL + "going on without pictures\n" + unknown + CAUSED + NO_OP) == ["RX421", "RX321"]
+
+
 def test_warnings_come_last_and_consequences_before_them():
     warning = "UserWarning: xFormers is not available (Attention)\n"
     after = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n"

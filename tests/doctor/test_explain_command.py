@@ -74,6 +74,12 @@ def test_a_terminal_without_input_is_told_how(stdin, capsys):
     assert "racdino doctor explain < traceback.txt" in capsys.readouterr().err
 
 
+def test_closed_standard_input_is_told_how(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main([]) == 2
+    assert "racdino doctor explain < traceback.txt" in capsys.readouterr().err
+
+
 def test_a_file_given_without_its_arrow_is_told_so(tmp_path, capsys):
     path = tmp_path / "traceback.txt"
     path.write_text(MESSAGE)

@@ -45,7 +45,7 @@ def _text(message: list[str]) -> str | None:
         return None
     if message:
         return " ".join(message)
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():  # None: it was closed, `<&-`
         print(f"racdino doctor explain: {_USAGE}", file=sys.stderr)
         return None
     raw, cut = tail(sys.stdin.buffer)
