@@ -1,0 +1,1 @@
+"""What a checkout's configs say, read as text: nothing of them is executed."""
