@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
+from racdino.doctor.unknown import Unknown
+
 ABSENT = "(absent)"
 
 
@@ -35,7 +37,12 @@ class Difference:
 
 
 def differences(baseline: Any, value: Any, path: tuple[str, ...] = ()) -> Iterator[Difference]:
-    """Every leaf at which ``value`` differs from ``baseline``. Tuples and lists of equal items count as equal."""
+    """Every leaf at which ``value`` differs from ``baseline``. Tuples and lists of equal items count as equal.
+
+    What is Unknown on either side is not compared.
+    """
+    if isinstance(baseline, Unknown) or isinstance(value, Unknown):
+        return
     if isinstance(baseline, Mapping) and isinstance(value, Mapping):
         for key in [*baseline, *(key for key in value if key not in baseline)]:
             here = (*path, str(key))
@@ -53,7 +60,7 @@ def differences(baseline: Any, value: Any, path: tuple[str, ...] = ()) -> Iterat
 
 def _list_differences(baseline: Sequence, value: Sequence, path: tuple[str, ...]) -> Iterator[Difference]:
     """Align by ``type`` (pipelines, hooks), so that one inserted operator does not make all after it differ."""
-    if not any(isinstance(item, (Mapping, list, tuple)) for item in (*baseline, *value)):
+    if not any(isinstance(item, (Mapping, list, tuple, Unknown)) for item in (*baseline, *value)):
         if list(baseline) != list(value):
             yield Difference(path, _brief(baseline), _brief(value))
         return

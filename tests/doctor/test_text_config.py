@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from racdino.doctor.checkout.configs.text_config import ConfigReader, ConfigTextError, line_of
-from racdino.doctor.checkout.configs.values import Unknown
+from racdino.doctor.unknown import Unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADED = """

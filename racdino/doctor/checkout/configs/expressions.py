@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from racdino.doctor.checkout.configs import values
-from racdino.doctor.checkout.configs.values import NotEvaluatedError, Unknown
+from racdino.doctor.checkout.configs.values import NotEvaluatedError
+from racdino.doctor.unknown import Unknown
 
 MOST_ITEMS = 500_000  # that all lists and strings of one module together may have
 FAILURES = (TypeError, ValueError, ArithmeticError, LookupError)

@@ -8,7 +8,8 @@ from typing import Any
 
 from racdino.doctor.checkout.configs import values
 from racdino.doctor.checkout.configs.expressions import FAILURES, Expressions
-from racdino.doctor.checkout.configs.values import NotEvaluatedError, Unknown
+from racdino.doctor.checkout.configs.values import NotEvaluatedError
+from racdino.doctor.unknown import Unknown
 
 _STATEMENTS: dict[type, str] = {
     ast.Import: "an import",

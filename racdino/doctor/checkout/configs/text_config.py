@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from racdino.doctor.checkout.configs.module import Module
-from racdino.doctor.checkout.configs.values import LARGEST_TREE, NotEvaluatedError, Unknown, tree_copy
+from racdino.doctor.checkout.configs.values import LARGEST_TREE, NotEvaluatedError, tree_copy
+from racdino.doctor.unknown import Unknown
 
 LARGEST_FILE = 256 * 1024  # bytes; the largest of mmdetection's 666 configs has 60 KiB
 MOST_BASES = 100

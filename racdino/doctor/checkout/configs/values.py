@@ -6,21 +6,12 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 LARGEST = 100_000  # items of a list, characters of a string
 LARGEST_TREE = 100_000  # values in a whole config
 DEEPEST = 60
 MOST_BITS = 1024
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """What only running the config could tell: ``reason`` says what stands on ``line``."""
-
-    line: int
-    reason: str
 
 
 class NotEvaluatedError(Exception):
