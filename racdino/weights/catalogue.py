@@ -7,6 +7,7 @@ ResNet-50 trained on nuImages: OpenMMLab's model zoo of mmdetection3d, the start
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Union
 
 _HOST = "https://dl.fbaipublicfiles.com/dinov2"
 _NUIMAGES = "https://download.openmmlab.com/mmdetection3d/v0.1.0_models/nuimages_semseg"
@@ -35,11 +36,15 @@ class Published:
     @property
     def file(self) -> str:
         registers = self.architecture.num_register_tokens
-        return self.name.removesuffix("_reg") + (f"_reg{registers}" if registers else "") + "_pretrain.pth"
+        return self._model + (f"_reg{registers}" if registers else "") + "_pretrain.pth"
 
     @property
     def url(self) -> str:
-        return f"{_HOST}/{self.name.removesuffix('_reg')}/{self.file}"
+        return f"{_HOST}/{self._model}/{self.file}"
+
+    @property
+    def _model(self) -> str:
+        return self.name[: -len("_reg")] if self.name.endswith("_reg") else self.name  # Python 3.8 has no removesuffix
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class PublishedCheckpoint:
         return f"{self.folder}/{self.file}"
 
 
-Entry = Published | PublishedCheckpoint
+Entry = Union[Published, PublishedCheckpoint]  # noqa: UP007 - the doctor reads this on Python 3.8, which has no |
 
 
 def has_hash(entry: Entry, found: str) -> bool:
