@@ -137,6 +137,16 @@ def test_every_check_that_is_named_exists():
     assert named <= set(CHECKS)
 
 
+def test_the_check_is_named_with_the_command_that_runs_it(capsys):
+    from racdino.doctor.registry import CHECKS
+
+    for known in ALL:
+        if known.doctor:
+            main(["--", f"{known.within} {known.texts[0]}"])
+            wanted = f"--only {known.doctor}{' PATH' if CHECKS[known.doctor].of_checkout else ''}` checks it"
+            assert wanted in capsys.readouterr().out
+
+
 def test_page_follows_from_the_texts():
     text = (ROOT / "docs" / "doctor" / "explain.md").read_text(encoding="utf-8")
     assert text == page(), "run `python -m racdino.doctor.explain.page docs/doctor/explain.md`"

@@ -73,7 +73,7 @@ def _as_text(matches: list[Match]) -> str:
         print(f"       line {match.line}: {match.seen}", file=out)
         print(f"       -> {match.remedy}.", file=out)
         if match.known.doctor:
-            print(f"       `racdino doctor --only {match.known.doctor}` checks it: {_page(match)}", file=out)
+            print(f"       `{_command(match.known.doctor)}` checks it: {_page(match)}", file=out)
     return out.getvalue().rstrip("\n")
 
 
@@ -89,6 +89,11 @@ def _as_json(match: Match) -> dict[str, object]:
         "page": _page(match) if match.known.doctor else None,
         "source": match.known.source,
     }
+
+
+def _command(code: str) -> str:
+    path = " PATH" if code[2] in "678" else ""  # the groups that look at a checkout
+    return f"racdino doctor --only {code}{path}"
 
 
 def _page(match: Match) -> str:

@@ -14,6 +14,7 @@ KNOWN = (
         "DINOv2's patches are 14 pixels and the image's {0} is no multiple of them",
         "use RacDINO's DinoAdapter, which pads inside (256x704 to 266x714), or pad the images to a multiple of 14",
         "ViT-Adapter#108; dinov2#84",
+        doctor="RD715",
     ),
     Known(
         "RX702",
@@ -28,6 +29,7 @@ KNOWN = (
         "`racdino weights fetch dinov2_vitb14` for embed_dim=768, dinov2_vits14 for 384, dinov2_vitl14 for 1024; "
         "`racdino doctor --only configs PATH` compares them",
         "racdino/backbones/dino_adapter.py",
+        doctor="RD714",
     ),
     Known(
         "RX703",
@@ -48,6 +50,7 @@ KNOWN = (
         "the number of attention heads does not divide the width",
         "set `num_heads` 6, 12, 16 for ViT-S, B, L, and `deform_num_heads` 6, 12, 16",
         "racdino/backbones/dino_adapter.py",
+        doctor="RD713",
     ),
     Known(
         "RX705",
@@ -55,6 +58,7 @@ KNOWN = (
         "two files of the config's `_base_` list both set {0}",
         "keep the key in one of them",
         "mmcv/utils/config.py",
+        doctor="RD702",
     ),
     Known(
         "RX706",
@@ -62,6 +66,7 @@ KNOWN = (
         "the config gives a dict where its base has something else: {0}",
         "put `_delete_=True` into that dict, which replaces the base's value",
         "mmcv/utils/config.py",
+        doctor="RD702",
     ),
     Known(
         "RX707",
@@ -69,6 +74,7 @@ KNOWN = (
         "there is no config {0}.py, seen from this folder, or its `_base_` names it wrongly",
         "run from the checkout's folder; `racdino doctor --only configs PATH` resolves every `_base_`",
         "mmcv/utils/path.py",
+        doctor="RD702",
     ),
     Known(
         "RX708",
@@ -76,6 +82,7 @@ KNOWN = (
         "the weights that the config's `load_from` or `pretrained` names are not there: {0}",
         "`racdino weights fetch r50_nuimages --to pretrain` for the ResNet-50; `racdino weights list` shows all",
         "the user's record",
+        doctor="RD801",
     ),
     Known(
         "RX709",
@@ -83,6 +90,7 @@ KNOWN = (
         "a linear layer is given another width than it was built for ({0}), mostly DINOv2's 384 or 768 channels",
         "compare `embed_dim` with `in_channels` of the neck: `python tools/verify_dinov2_config.py CONFIG`",
         "torch/nn/modules/linear.py",
+        doctor="RD721",
     ),
     Known(
         "RX710",
@@ -92,6 +100,7 @@ KNOWN = (
         "radar encoder or the backbone and not what follows",
         "`python tools/verify_dinov2_config.py CONFIG` names every key that differs from the baseline",
         "the user's record 5",
+        doctor="RD721",
     ),
     Known(
         "RX711",
@@ -116,6 +125,7 @@ KNOWN = (
         "SyncBN works on GPUs only",
         "`norm_cfg=dict(type='BN')` on a CPU; `racdino train` needs no change",
         "torch/nn/modules/batchnorm.py",
+        doctor="RD732",
     ),
     Known(
         "RX714",

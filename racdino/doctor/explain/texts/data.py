@@ -15,6 +15,7 @@ KNOWN = (
         "the info file is of another mmdet3d: 1.1 and newer write `data_list` where 1.0 reads `infos`",
         f"{_PREPARE} writes the right ones",
         "mmdet3d#2454, #2526; bevfusion#579",
+        doctor="RD814",
     ),
     Known(
         "RX802",
@@ -27,6 +28,7 @@ KNOWN = (
         "the info files are mmdet3d's own, without the sweeps that SparseBEV and RaCFormer read",
         f"{_PREPARE} writes the right ones",
         "SparseBEV#72, #31, #78",
+        doctor="RD814",
     ),
     Known(
         "RX803",
@@ -34,6 +36,7 @@ KNOWN = (
         "the info files that the config names are not there",
         _PREPARE,
         "SparseBEV#72",
+        doctor="RD813",
     ),
     Known(
         "RX804",
@@ -42,6 +45,7 @@ KNOWN = (
         "`ln -s /path/to/nuscenes data/nuscenes` in the checkout, or give the right `--version`: v1.0-trainval, "
         "v1.0-mini",
         "nuscenes/nuscenes.py",
+        doctor="RD811",
     ),
     Known(
         "RX805",
@@ -54,6 +58,7 @@ KNOWN = (
         f"{_CHECK} counts what is missing; unpack the missing parts, or leave out what needs them: "
         f"`racdino data prepare {_FOLDER} --on-damage skip`",
         "RCBEVDet#16; bevfusion#528",
+        doctor="RD811",
     ),
     Known(
         "RX806",
@@ -61,6 +66,7 @@ KNOWN = (
         "the info files hold no radar: another project's tool wrote them",
         f"{_PREPARE} writes the right ones",
         "bevfusion#481, #517; CRN#1, #13",
+        doctor="RD814",
     ),
     Known(
         "RX807",
@@ -91,6 +97,7 @@ KNOWN = (
         "`racdino weights fetch NAME` continues and checks the hash; for a run of your own take the checkpoint before "
         "it",
         "torch/csrc, caffe2/serialize",
+        doctor="RD802",
     ),
     Known(
         "RX810",
@@ -98,6 +105,7 @@ KNOWN = (
         "the weights are a web page that was saved under their name",
         "`racdino weights fetch NAME`, which checks the hash; `head -c 200 FILE` shows the page",
         "torch/serialization.py",
+        doctor="RD802",
     ),
     Known(
         "RX811",
@@ -105,6 +113,7 @@ KNOWN = (
         "the file is git-lfs' pointer to the weights and not the weights",
         "`git lfs install && git lfs pull`, or `racdino weights fetch NAME`",
         "git-lfs' manual",
+        doctor="RD802",
     ),
     Known(
         "RX812",
@@ -141,5 +150,6 @@ KNOWN = (
         "a path of somebody else's home folder is written into a config or a source: /home/{0}",
         "`racdino doctor PATH` names the line; make it relative to the checkout, such as data/nuscenes/",
         "the user's record 5",
+        doctor="RD740",
     ),
 )

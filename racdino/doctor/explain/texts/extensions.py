@@ -132,6 +132,7 @@ KNOWN = (
         "the original op has no half precision, and fp16 is on",
         "use RacDINO's op, which has float16 and bfloat16, or leave `Fp16OptimizerHook` and `--amp` out",
         "mmcv#2011; IDEA-DINO#59",
+        doctor="RD717",
     ),
     Known(
         "RX437",
@@ -140,5 +141,6 @@ KNOWN = (
         "use RacDINO's op, which takes any number, or set `im2col_step` to a divisor; `batch_size` 1, 4, 8 pass with "
         "64",
         "Deformable-DETR#224; BEVFormer#188; Obj2Seq#3",
+        doctor="RD716",
     ),
 )

@@ -80,6 +80,7 @@ KNOWN = (
         "an index on the GPU was out of range, mostly a label that is not below num_classes",
         "compare `num_classes` with the length of `class_names`, and run with `CUDA_LAUNCH_BLOCKING=1` to see the line",
         "CUDA's runtime manual",
+        doctor="RD720",
     ),
     Known(
         "RX210",

@@ -54,6 +54,7 @@ KNOWN = (
         "the config names a type that nothing has registered as one of the {0}: its file is not imported, or misspelt",
         "import the file in its package's `__init__.py`, or name it in `custom_imports` of the config",
         "mmcv/utils/registry.py",
+        doctor="RD718",
     ),
     Known(
         "RX606",
@@ -62,6 +63,7 @@ KNOWN = (
         "`import models` before building, and `from .nets.dino_v2_with_adapter import DinoAdapter` in "
         "models/backbones/__init__.py",
         "the user's record 1",
+        doctor="RD718",
     ),
     Known(
         "RX607",

@@ -98,6 +98,7 @@ KNOWN = (
         "SyncBN or another collective is used in a run of one process",
         "`norm_cfg=dict(type='BN')`, or start with `torchrun --nproc_per_node 1`",
         "torch/distributed/distributed_c10d.py",
+        doctor="RD732",
     ),
     Known(
         "RX983",
