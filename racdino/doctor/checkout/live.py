@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from racdino.doctor.check import Group, Problem, check
 from racdino.doctor.checkout.subject import Checkout
-from racdino.doctor.explain.find import find
+from racdino.doctor.explain.search import find
+from racdino.doctor.explain.texts import TEXTS
 
 TIME_LIMIT = 120  # seconds; importing mmdet3d takes up to 20 from a cold disk
 
@@ -23,7 +24,7 @@ TIME_LIMIT = 120  # seconds; importing mmdet3d takes up to 20 from a cold disk
     live=True,
 )
 def adapter_imports(checkout: Checkout) -> Iterator[Problem]:
-    """The second of the five steps, as training would take it: the checkout is the working directory, its own `models/` wins.
+    """The second of the five steps, as training would take it: from the checkout's folder, whose own `models/` wins.
 
     Runs only with `--run-imports`, in a process of its own that is stopped after two minutes, since importing executes
     the checkout's code. What reading the imports as text can find has its own codes.
@@ -43,8 +44,8 @@ def adapter_imports(checkout: Checkout) -> Iterator[Problem]:
 def configs_load(checkout: Checkout) -> Iterator[Problem]:
     """The third of the five steps, for every config of the checkout. A config is a Python program and mmcv runs it.
 
-    Runs only with `--run-imports`, each config in a process of its own that is stopped after two minutes. Reading configs
-    as text, which the other checks of this group do, executes nothing.
+    Runs only with `--run-imports`, each config in a process of its own that is stopped after two minutes. The other
+    checks of this group read configs as text, which executes nothing.
     """
     for name in checkout.files(".py"):
         if name.startswith("configs/"):
@@ -70,6 +71,6 @@ def _fails(checkout: Checkout, statement: str, place: str) -> Iterator[Problem]:
         yield Problem(f"`{statement}` was stopped after {TIME_LIMIT} s", place=place)
         return
     if run.returncode:
-        known = find(run.stderr)
+        known = find(run.stderr, TEXTS)
         last = (run.stderr.strip().splitlines() or [f"status {run.returncode} without a word"])[-1]
         yield Problem(f"`{statement}` fails: {last}", remedy=known[0].remedy if known else "", place=place)

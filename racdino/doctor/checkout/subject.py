@@ -11,10 +11,9 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-# Folders that hold data, results or other people's code; what is in them is not the checkout's.
+# At the top of a checkout: data, results and other people's code, which are not the checkout's own.
 SKIPPED = frozenset(
-    ["data", "datasets", "work_dirs", "outputs", "pretrain", "weight", "weights", "checkpoints"]
-    + ["build", "node_modules", "__pycache__"]
+    "data datasets work_dirs outputs pretrain weight weights checkpoints build node_modules".split()  # noqa: SIM905
 )
 MOST_ENTRIES = 20_000  # of one folder; listing goes on with the next
 MOST_BYTES = 1 << 20  # of one file
@@ -110,7 +109,7 @@ class Checkout:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if not entry.is_dir(follow_symlinks=False):
                     self.names.append(name)
-                elif entry.name not in SKIPPED and not entry.name.startswith("."):
+                elif name not in SKIPPED and entry.name != "__pycache__" and not entry.name.startswith("."):
                     yield name
 
 

@@ -1,0 +1,162 @@
+"""What a module does at its top level when it is imported, in order: imports and definitions. Only the text is read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+_CATCHES = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException", "KeyError", "AssertionError", "OSError"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One ``import a.b as c`` or ``from ..a import b, c``.
+
+    Attributes:
+        module: dotted, without the dots of a relative import; empty in ``from . import x``.
+        names: (name, bound as) after ``from ... import``; empty for a plain import.
+        bound: what a plain import binds.
+        guarded: a failure is caught, so that it breaks nothing.
+        statement: the whole statement's number among those of its line; only the sole one of a line can be replaced.
+    """
+
+    line: int
+    level: int
+    module: str
+    names: tuple[tuple[str, str], ...] = ()
+    bound: str = ""
+    guarded: bool = False
+    mendable: bool = True
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Names that come into being: by assignment, ``def``, ``class``, a loop."""
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """From here on the module may have any name: ``exec``, ``globals()[...] = ...``, ``__getattr__``."""
+
+
+Step = Union[Import, Definition, Opaque]  # noqa: UP007  (evaluated, on Python 3.8 too)
+
+
+def steps(tree: ast.Module) -> list[Step]:
+    """All of it, branches of ``if`` and ``try`` one after the other, functions not entered."""
+    return list(_block(tree.body, guarded=False))
+
+
+def all_names(tree: ast.Module) -> list[tuple[str, int]] | None:
+    """The names in ``__all__`` with their line; None where there is none, or it is computed."""
+    found = None
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+            items = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]  # type: ignore[attr-defined]
+            if not all(isinstance(item, ast.Constant) and isinstance(item.value, str) for item in items):
+                return None
+            found = [(item.value, item.lineno) for item in items]
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id == "__all__":
+            return None
+    return found
+
+
+def public_names(tree: ast.Module) -> list[str]:
+    """What ``from module import *`` gives, as far as the text says it."""
+    listed = all_names(tree)
+    if listed is not None:
+        return [name for name, _ in listed]
+    defined = [name for step in steps(tree) for name in sorted(bound_names(step))]
+    return [name for name in dict.fromkeys(defined) if not name.startswith("_") and name != "*"]
+
+
+def bound_names(step: Step) -> frozenset[str]:
+    """The names that one step binds in its module."""
+    if isinstance(step, Definition):
+        return step.names
+    if isinstance(step, Import):
+        return frozenset([step.bound] if step.bound else [name for _, name in step.names])
+    return frozenset()
+
+
+def _block(body: Sequence[ast.stmt], guarded: bool) -> Iterator[Step]:
+    lines = [node.lineno for node in body]
+    for node in body:
+        yield from _statement(node, guarded, lines.count(node.lineno) == 1)
+
+
+def _statement(node: ast.stmt, guarded: bool, alone: bool) -> Iterator[Step]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            bound = alias.asname or alias.name.split(".")[0]
+            mendable = alone and len(node.names) == 1
+            yield Import(node.lineno, 0, alias.name, (), bound, guarded, mendable)
+    elif isinstance(node, ast.ImportFrom):
+        names = tuple((alias.name, alias.asname or alias.name) for alias in node.names)
+        yield Import(node.lineno, node.level, node.module or "", names, "", guarded, alone)
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield Definition(frozenset([node.name]))
+        if node.name == "__getattr__":
+            yield Opaque()
+        if isinstance(node, ast.ClassDef):
+            yield from (step for step in _block(node.body, guarded) if isinstance(step, Import))
+    elif isinstance(node, ast.If):
+        if _is_type_checking(node.test) or _is_main(node.test):
+            yield from _block(node.orelse, guarded)
+        else:
+            yield from _block(node.body, guarded)
+            yield from _block(node.orelse, guarded)
+    elif isinstance(node, ast.Try):
+        yield from _block(node.body, guarded or any(map(_catches, node.handlers)))
+        for handler in node.handlers:
+            yield from _block(handler.body, guarded)
+        yield from _block(node.orelse, guarded)
+        yield from _block(node.finalbody, guarded)
+    else:
+        yield from _other(node, guarded)
+
+
+def _other(node: ast.stmt, guarded: bool) -> Iterator[Step]:
+    names = {found.id for found in ast.walk(node) if isinstance(found, ast.Name) and isinstance(found.ctx, ast.Store)}
+    if names:
+        yield Definition(frozenset(names))
+    if any(
+        isinstance(found, ast.Call) and _called(found) in {"exec", "globals", "setattr"} for found in ast.walk(node)
+    ):
+        yield Opaque()
+    if isinstance(node, (ast.With, ast.For, ast.While)):
+        yield from _block(node.body, guarded or _suppresses(node))
+
+
+def _suppresses(node: ast.stmt) -> bool:
+    return isinstance(node, ast.With) and any(
+        isinstance(item.context_expr, ast.Call) and _called(item.context_expr) == "suppress" for item in node.items
+    )
+
+
+def _catches(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(_last_name(kind) in _CATCHES for kind in kinds)
+
+
+def _called(call: ast.Call) -> str:
+    return _last_name(call.func)
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return _last_name(test) == "TYPE_CHECKING"
+
+
+def _is_main(test: ast.expr) -> bool:
+    return isinstance(test, ast.Compare) and _last_name(test.left) == "__name__"
