@@ -10,6 +10,7 @@ from pathlib import Path
 
 _READ = 8 << 20  # bytes: the first key frames
 _ENOUGH = 400_000  # opcodes
+_WORD = 100  # characters
 _LONG = 3.5  # metres: vehicles; what is shorter is about as long as wide
 
 
@@ -51,19 +52,28 @@ def read_info_file(path: Path) -> InfoFile:
 
 
 def _follow(content: bytes, info: InfoFile) -> None:
-    expected, dtype = False, "f8"
+    """Collect strings, and the bytes of each array after the key ``gt_boxes``, also where that is a memo's."""
+    awaited, dtype, last, memo, boxes_key = False, "f8", "", 0, None
     for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(content))):
         if count > _ENOUGH:
             return
-        if isinstance(argument, str) and len(argument) < 200 and "UNICODE" in opcode.name:
+        name = opcode.name
+        if name == "MEMOIZE" or name.endswith("BINPUT"):
+            index = memo if argument is None else argument
+            memo += 1
+            boxes_key = index if last == "gt_boxes" and boxes_key is None else boxes_key
+        last = ""
+        if name.endswith("BINGET") and boxes_key is not None and argument == boxes_key:
+            awaited = True
+        elif isinstance(argument, str) and "UNICODE" in name and len(argument) < _WORD:
             info.words.add(argument)
-            expected = argument == "gt_boxes" or (expected and argument in ("f8", "f4", "<", "C", "F", "latin1"))
-            dtype = argument if argument in ("f8", "f4") else dtype
-        elif expected and isinstance(argument, (bytes, bytearray, str)):
-            raw = argument.encode("latin1") if isinstance(argument, str) else bytes(argument)
-            if len(raw) > 1:
-                info.boxes += _sizes(raw, dtype)
-                expected = False
+            last = argument
+            awaited = argument == "gt_boxes" or (awaited and not argument.startswith(("gt_", "num_", "valid_")))
+            dtype = argument if awaited and argument in ("f8", "f4") else dtype
+        elif awaited and isinstance(argument, (bytes, bytearray, str)) and len(argument) > 1:
+            raw = argument.encode("latin1", "replace") if isinstance(argument, str) else bytes(argument)
+            info.boxes += _sizes(raw, dtype)
+            awaited = False
 
 
 def _sizes(raw: bytes, dtype: str) -> list[tuple[float, float]]:

@@ -82,11 +82,12 @@ def _inactive(config: TextConfig) -> Iterator[Found]:
     model = at(config.values, "model")
     if not isinstance(model, Mapping):
         return
-    for name, section in config.own.items():
+    for name in config.own:
+        section = at(config.values, name)
         if not isinstance(section, Mapping) or "type" not in section:
             continue
         if name in model:
-            keys = [difference.key for difference in differences(config.values[name], model[name], (name,))]
+            keys = [difference.key for difference in differences(section, model[name], (name,))]
             if keys:
                 yield (name,), f"the top level and model disagree about {', '.join(keys[:8])}"
         elif name == "dinov2_adapter" and not adapters_in_model(config) and not config.open:

@@ -108,8 +108,9 @@ def _is_sound(configs: Configs, name: str) -> bool:
 
 def _fixed_config(configs: Configs, name: str, baseline: TextConfig, config: TextConfig) -> CreateFile | None:
     inside = (configs.root / "configs") in baseline.path.parents
+    taken = name in configs.loaded or name in configs.failed or name.endswith("_fixed_fixed.py")
     part = adapter_part(config.values)
-    if not inside or part is None or name in configs.loaded or name in configs.failed or not part:
+    if not inside or taken or not part:
         return None
     base = PurePosixPath(os.path.relpath(baseline.path, (configs.root / name).parent)).as_posix()
     text = [

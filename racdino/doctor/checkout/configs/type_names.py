@@ -63,7 +63,10 @@ def _types(config: TextConfig) -> Iterator[tuple[Keys, str]]:
     for start, part in parts:
         for keys, section in sections(part, start):
             kind = section.get("type")
-            if isinstance(kind, str) and kind not in seen and not any(_OWN_REGISTRY.search(key) for key in keys):
+            other = (
+                any(_OWN_REGISTRY.search(key) for key in keys) or keys[-1] == "dinov2_adapter"
+            )  # the latter is RD711's
+            if isinstance(kind, str) and kind not in seen and not other:
                 seen.add(kind)
                 yield keys, kind.rpartition(".")[2]
 
