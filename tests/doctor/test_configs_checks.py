@@ -8,7 +8,7 @@ import time
 import pytest
 
 from racdino.doctor.check import CHECKS
-from racdino.doctor.checkout import configs, data, weights
+from racdino.doctor.checkout import configs, data, infos, weights
 from racdino.doctor.checkout.configs import baseline
 from racdino.doctor.checkout.configs.adapter import misfits
 from racdino.doctor.checkout.configs.text_config import ConfigReader
@@ -19,7 +19,7 @@ from scripts.drill import tree
 from scripts.drill.faults_configs import BASELINE, FIXED, MESSY, add, change, messy, messy_alone
 from scripts.drill.small_data import data_set
 
-REGISTERED = (configs, data, weights)  # by importing them
+REGISTERED = (configs, data, infos, weights)  # by importing them
 
 
 @pytest.fixture
