@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from racdino.doctor.config_diff import ABSENT, Difference, differences
+from racdino.doctor.unknown import Unknown
 
 PIPELINE = [{"type": "Load", "n": 1}, {"type": "Crop", "size": [1, 2]}, {"type": "Collect", "keys": ["a", "b"]}]
 
@@ -48,3 +49,15 @@ def test_an_absent_side_is_marked():
 )
 def test_what_belongs_to_the_adapter(path, of_adapter):
     assert Difference(path, ABSENT, "1").of_adapter is of_adapter
+
+
+@pytest.mark.parametrize(
+    ("baseline", "value"),
+    [
+        ({"a": 1}, {"a": Unknown(3, "a loop")}),
+        ({"a": Unknown(3, "a loop")}, {"a": {"b": 1}}),
+        ({"a": [1, 2]}, {"a": [1, Unknown(3, "a call")]}),
+    ],
+)
+def test_what_only_running_a_config_could_tell_is_not_compared(baseline, value):
+    assert list(differences(baseline, value)) == []
