@@ -51,6 +51,7 @@ KNOWN = (
         "xFormers is of another torch, Python or CUDA and runs without its kernels",
         "`python -m pip install --no-deps --force-reinstall xformers==0.0.19` beside torch 2.0.0",
         "Rein#27",
+        doctor="RD321",
         role=Role.NOTE,
     ),
     Known(

@@ -19,6 +19,7 @@ KNOWN = (
         "nvcc is of CUDA {0} and torch of another major version",
         "`export CUDA_HOME=/usr/local/cuda-11.8 PATH=/usr/local/cuda-11.8/bin:$PATH` for torch 2.0.0+cu118",
         "mmcv#1055; torch/utils/cpp_extension.py",
+        doctor="RD103",
     ),
     Known(
         "RX403",
@@ -26,6 +27,7 @@ KNOWN = (
         "nvcc 11.8 does not take this gcc: versions later than {0}",
         "`apt-get install -y g++-11 && export CC=gcc-11 CXX=g++-11 CUDAHOSTCXX=g++-11`",
         "CUDA 11.8's installation guide; the user's record 3",
+        doctor="RD104",
     ),
     Known(
         "RX404",
@@ -33,6 +35,7 @@ KNOWN = (
         "this nvcc is too old or too new for the target {0}",
         'compile with CUDA 11.8\'s nvcc and TORCH_CUDA_ARCH_LIST="7.0 7.5 8.0 8.6 8.9 9.0+PTX"',
         "CUDA's nvcc manual",
+        doctor="RD103",
     ),
     Known(
         "RX405",

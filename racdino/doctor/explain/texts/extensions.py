@@ -58,6 +58,7 @@ KNOWN = (
         "an extension was compiled for a CUDA (libcudart.so.{0}) that this torch does not bring",
         "install the build for CUDA 11.8, or compile it again with nvcc 11.8: `make setup`",
         "flash-attention#919",
+        doctor="RD105",
     ),
     Known(
         "RX428",
@@ -65,6 +66,7 @@ KNOWN = (
         "the libstdc++ found first is older than what compiled this: it lacks GLIBCXX_{0}",
         "`unset LD_LIBRARY_PATH`; in conda `conda install -c conda-forge libstdcxx-ng`; or compile it on this machine",
         "flash-attention#1428; BundleSDF#185",
+        doctor="RD105",
     ),
     Known(
         "RX429",
@@ -95,6 +97,7 @@ KNOWN = (
         "mmcv without ops is installed instead of mmcv-full, or both are",
         "`python -m pip uninstall -y mmcv mmcv-full`, then `make setup`, which compiles mmcv-full 1.6.0 with its ops",
         "mmcv's installation guide",
+        doctor="RD319",
     ),
     Known(
         "RX433",
@@ -103,6 +106,7 @@ KNOWN = (
         '`python -m pip install spconv-cu118==2.3.6 "cumm-cu118>=0.4.5,<0.5"` after removing every other spconv and '
         "cumm",
         "spconv#337, #413, #682; CRB-active-3Ddet#7",
+        doctor="RD323",
         within="spconv",
     ),
     Known(

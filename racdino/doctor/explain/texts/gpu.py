@@ -14,6 +14,7 @@ KNOWN = (
         "`racdino doctor --only gpu` names the library; build with the GPU's target in TORCH_CUDA_ARCH_LIST, as "
         "`make setup` does (7.0 7.5 8.0 8.6 8.9 9.0+PTX)",
         "mmdetection#11044",
+        doctor="RD203",
         role=Role.CONSEQUENCE,
     ),
     Known(
@@ -24,6 +25,7 @@ KNOWN = (
         "none for Hopper (sm_90)",
         "install torch 2.0.0+cu118: `VARIANT=cu118 make setup`",
         "pytorch#110153, #90761",
+        doctor="RD203",
     ),
     Known(
         "RX203",
@@ -33,6 +35,7 @@ KNOWN = (
         "--no-build-isolation "
         "--no-binary mmcv-full --force-reinstall --no-deps mmcv-full==1.6.0`, or `VARIANT=cu118 make setup`",
         "mmdetection#11044",
+        doctor="RD203",
         within="/mmcv/ops/",
     ),
     Known(
@@ -41,6 +44,7 @@ KNOWN = (
         "spconv has no code for this GPU",
         'install the variant of CUDA 11.8: `python -m pip install spconv-cu118==2.3.6 "cumm-cu118>=0.4.5,<0.5"`',
         "Lidar_AI_Solution#265",
+        doctor="RD203",
         within="/spconv/",
     ),
     Known(
@@ -49,6 +53,7 @@ KNOWN = (
         "the driver is older than the CUDA compiler of the code it should translate for this GPU",
         "install driver 520.61.05 or newer on the host, or build with this GPU's own target instead of PTX",
         "CUDA's driver manual, CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+        doctor="RD202",
     ),
     Known(
         "RX206",
@@ -96,6 +101,7 @@ KNOWN = (
         "the driver is there and no GPU is visible to this process",
         "name one that `nvidia-smi -L` lists in CUDA_VISIBLE_DEVICES, or start the container with `--gpus all`",
         "torch/cuda/__init__.py",
+        doctor="RD201",
     ),
     Known(
         "RX212",
@@ -103,6 +109,7 @@ KNOWN = (
         "the installed torch is a build for CPUs only",
         "`VARIANT=cu118 make setup` installs torch 2.0.0+cu118",
         "torch/cuda/__init__.py",
+        doctor="RD302",
     ),
     Known(
         "RX213",
@@ -111,6 +118,7 @@ KNOWN = (
         "version",
         "`nvidia-smi` shows who uses the memory; then `unset LD_LIBRARY_PATH`, since torch carries its own libraries",
         "CUDA's runtime manual",
+        doctor="RD105",
     ),
     Known(
         "RX214",
@@ -122,6 +130,7 @@ KNOWN = (
         "another cuDNN than torch's own is found first",
         "`unset LD_LIBRARY_PATH`: torch carries its own cuDNN",
         "CUDA's runtime manual",
+        doctor="RD105",
     ),
     Known(
         "RX215",
@@ -129,6 +138,7 @@ KNOWN = (
         "the GPUs hang together by NVSwitch and the host's fabric manager does not run",
         "`sudo systemctl enable --now nvidia-fabricmanager` on the host, in the driver's own version",
         "gpustack#1254; pytorch#35710",
+        doctor="RD201",
     ),
     Known(
         "RX216",
@@ -138,5 +148,6 @@ KNOWN = (
         "without a restart",
         "restart the host, and take /usr/local/cuda/compat out of LD_LIBRARY_PATH; else update the host's driver",
         "NVIDIA/nvidia-docker#1515",
+        doctor="RD201",
     ),
 )

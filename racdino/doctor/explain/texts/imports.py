@@ -25,6 +25,7 @@ KNOWN = (
         "the `__init__.py` of dino_v2_with_adapter imports its own folder as if it were a module of its own",
         "`racdino doctor --fix PATH`, or `from .dino_v2_adapter import DinoAdapter` there",
         "the user's record 1",
+        doctor="RD601",
     ),
     Known(
         "RX602",
@@ -32,6 +33,7 @@ KNOWN = (
         "a file imports by `nets....`, which exists only with models/backbones in sys.path, and then makes a cycle",
         "`racdino doctor --fix PATH`, or the relative import, in vision_transformer.py `from ..layers import ...`",
         "the user's record 2",
+        doctor="RD602",
     ),
     Known(
         "RX603",
@@ -39,6 +41,7 @@ KNOWN = (
         "modules import each other in a circle, mostly by an absolute import such as `from nets...` inside models/",
         "`racdino doctor --only imports PATH` prints the circle; make the import relative (`--fix` does)",
         "the user's record 2",
+        doctor="RD603",
     ),
     Known(
         "RX604",
@@ -47,6 +50,7 @@ KNOWN = (
         "paths",
         "`racdino doctor --only imports PATH` names both files; keep one, and import it by one path only",
         "the user's record 2; mmcv/utils/registry.py",
+        doctor="RD610",
     ),
     Known(
         "RX605",
@@ -94,6 +98,7 @@ KNOWN = (
         "`racdino doctor --fix PATH`, or in the `__init__.py` of each folder on the way `from .<folder> import "
         "DinoAdapter`",
         "the user's record 1",
+        doctor="RD605",
     ),
     Known(
         "RX610",
@@ -102,6 +107,7 @@ KNOWN = (
         "a package of the stack is not installed in this Python",
         "`source .venv/bin/activate` in RacDINO's folder; if it is missing there too, `make setup`",
         "the user's record 6",
+        doctor="RD301",
     ),
     Known(
         "RX611",
@@ -109,6 +115,7 @@ KNOWN = (
         "torch is not installed in this Python",
         "`source .venv/bin/activate` in RacDINO's folder; if it is missing there too, `make setup`",
         "the user's record 6",
+        doctor="RD301",
     ),
     Known(
         "RX612",
@@ -117,6 +124,7 @@ KNOWN = (
         "remove that import from loaders/__init__.py; mmdet3d's own wants "
         "`python -m pip install --no-deps lyft-dataset-sdk==0.0.8`",
         "RaCFormer, loaders/__init__.py",
+        doctor="RD604",
     ),
     Known(
         "RX613",
@@ -124,6 +132,7 @@ KNOWN = (
         "the file still has git's merge markers in it",
         "`git diff --check` lists them: choose one side of each, or `git checkout -- FILE`",
         "git's manual, git-diff --check",
+        doctor="RD609",
         within="SyntaxError",
     ),
     Known(
@@ -132,5 +141,6 @@ KNOWN = (
         "a Python file is saved in another encoding than UTF-8, mostly GBK",
         "save it as UTF-8: `iconv -f GBK -t UTF-8 FILE > NEW && mv NEW FILE`",
         "PEP 263",
+        doctor="RD609",
     ),
 )

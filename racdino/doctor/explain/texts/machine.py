@@ -28,6 +28,7 @@ KNOWN = (
         "install driver 520.61.05 or newer on the host, or run RacDINO's own image, which asks for no version; "
         "`nvidia-smi` names the driver's",
         "NVIDIA/nvidia-container-toolkit#152",
+        doctor="RD202",
     ),
     Known(
         "RX104",
@@ -44,6 +45,7 @@ KNOWN = (
         "the host's driver was updated while its old kernel module is still loaded",
         "restart the host, or unload the module: `sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia`",
         "NVIDIA's driver manual",
+        doctor="RD201",
     ),
     Known(
         "RX106",
@@ -70,6 +72,7 @@ KNOWN = (
         "the NVIDIA driver serves CUDA {0} (11040 is 11.4), less than this torch was built with",
         "install driver 520.61.05 or newer on the host, which serves CUDA 11.8",
         "torch/cuda/__init__.py",
+        doctor="RD202",
     ),
     Known(
         "RX109",
@@ -79,6 +82,7 @@ KNOWN = (
         "start the container with `--gpus all`; with Nix use `nixGL`, or put the folder of the host's libcuda.so.1 in "
         "LD_LIBRARY_PATH (`ldconfig -p | grep libcuda`)",
         "nixpkgs#46032, #230214; dream2nix#698",
+        doctor="RD201",
     ),
     Known(
         "RX110",
@@ -86,6 +90,7 @@ KNOWN = (
         "torch finds no NVIDIA driver: this machine has no GPU, or the container was started without it",
         "start the container with `--gpus all`; on a machine without a GPU set up with `VARIANT=cpu make setup`",
         "torch/csrc/cuda/Module.cpp",
+        doctor="RD201",
     ),
     Known(
         "RX111",
@@ -155,6 +160,7 @@ KNOWN = (
         "this is Python 3.12 or newer, which has no distutils, and torch 2.0 needs it",
         "use Python 3.10: `make setup` brings it",
         "torch 2.0.0, torch/utils/tensorboard/__init__.py",
+        doctor="RD101",
     ),
     Known(
         "RX120",
@@ -166,5 +172,6 @@ KNOWN = (
         "code",
         "use Python 3.10 (`make setup`), or this project's own DINOv2, which reads torch.hub's weights",
         "dinov2 PR 539; dino_wm#25",
+        doctor="RD101",
     ),
 )

@@ -84,6 +84,7 @@ KNOWN = (
         "`python -m pip install --no-deps xformers==0.0.19`, the one for torch 2.0.0, or leave it out: DINOv2 works "
         "without",
         "the user's record 4",
+        doctor="RD321",
     ),
     Known(
         "RX341",

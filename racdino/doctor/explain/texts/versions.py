@@ -20,6 +20,7 @@ KNOWN = (
         "1.0.0rc6, the nuScenes devkit and RaCFormer's loaders use",
         _install("numpy==1.23.5"),
         "mmdet3d#2821; mmdetection#9557; OpenPCDet PR 1359; BoxInstSeg#28",
+        doctor="RD311",
     ),
     Known(
         "RX302",
@@ -31,6 +32,7 @@ KNOWN = (
         "numpy 2 is installed, which torch 2.0 and everything compiled for numpy 1 cannot use",
         _install("numpy==1.23.5"),
         "pytorch#107302",
+        doctor="RD311",
     ),
     Known(
         "RX303",
@@ -38,6 +40,7 @@ KNOWN = (
         "a compiled package, mostly pycocotools, was built for another numpy than the one installed",
         _install('pycocotools==2.0.7" "numpy==1.23.5'),
         "mmdet3d#425",
+        doctor="RD322",
     ),
     Known(
         "RX304",
@@ -45,6 +48,7 @@ KNOWN = (
         "the installed numba does not go with this numpy: it needs {0}",
         _install('numba==0.56.4" "numpy==1.23.5'),
         "mmdet3d PR 2416, #321, #602",
+        doctor="RD317",
     ),
     Known(
         "RX305",
@@ -52,6 +56,7 @@ KNOWN = (
         "yapf 0.40.2 dropped an argument that mmcv-full 1.6.0 gives when it prints a config",
         _install("yapf==0.40.1"),
         "mmdetection#10962; mmaction2#2887; MV2D#8; Co-DETR#86",
+        doctor="RD313",
     ),
     Known(
         "RX306",
@@ -59,6 +64,7 @@ KNOWN = (
         "setuptools 70 no longer has pkg_resources.packaging, which torch 2.0's extension builder imports",
         _install("setuptools==69.5.1"),
         "pytorch3d#1834; ColBERT#350",
+        doctor="RD312",
     ),
     Known(
         "RX307",
@@ -66,6 +72,7 @@ KNOWN = (
         "setuptools 82 has no pkg_resources, which torch 2.0 and mmcv-full's setup.py import",
         _install("setuptools==69.5.1") + " and build with `--no-build-isolation`",
         "mmcv#3325, PR 3326",
+        doctor="RD312",
     ),
     Known(
         "RX308",
@@ -73,6 +80,7 @@ KNOWN = (
         "this torch is older than 1.11 and its tensorboard module does not go with setuptools 59.6 and newer",
         "use torch 2.0.0 (`make setup`); with the old torch `python -m pip install setuptools==59.5.0`",
         "pytorch#69894",
+        doctor="RD302",
     ),
     Known(
         "RX309",
@@ -80,6 +88,7 @@ KNOWN = (
         "protobuf 4 is installed under code that protobuf 3 generated, as that of tensorboard",
         _install("protobuf==3.20.3"),
         "tensorboard#5708; mmdet3d#1525",
+        doctor="RD314",
     ),
     Known(
         "RX310",
@@ -87,6 +96,7 @@ KNOWN = (
         "shapely 2 no longer lets one walk over a MultiPolygon, as the nuScenes devkit 1.1 does",
         _install("shapely==1.8.5.post1"),
         "nuscenes-devkit#870, #887, #1012; PETR#56",
+        doctor="RD316",
     ),
     Known(
         "RX311",
@@ -94,6 +104,7 @@ KNOWN = (
         "descartes 1.1.0 draws polygons in a way that shapely 2 does not support",
         _install("shapely==1.8.5.post1"),
         "nuscenes-devkit#1180",
+        doctor="RD316",
         within="descartes",
     ),
     Known(
@@ -106,6 +117,7 @@ KNOWN = (
         "a package from before Python 3.9 is installed, mostly networkx 2.2, which mmdet3d 1.0.0rc6 asks for",
         _install("networkx==2.8.8"),
         "mmdet3d#1343, #2092",
+        doctor="RD318",
     ),
     Known(
         "RX313",
@@ -121,6 +133,7 @@ KNOWN = (
         "Pillow 10 removed the old names of its resampling filters",
         _install("pillow==9.5.0"),
         "detectron2#5010; nuplan-devkit#349",
+        doctor="RD315",
     ),
     Known(
         "RX315",
@@ -134,6 +147,7 @@ KNOWN = (
         "install "
         "opencv-python-headless==4.8.1.78`, or `racdino doctor --fix`",
         "opencv-python's manual",
+        doctor="RD320",
     ),
     Known(
         "RX316",
@@ -141,6 +155,7 @@ KNOWN = (
         "packages of OpenMMLab that do not go together are installed; this one asks for {0}",
         "`make setup` installs mmcv-full 1.6.0, mmdet 2.28.2, mmsegmentation 0.30.0 and mmdet3d 1.0.0rc6",
         "mmdet3d/__init__.py",
+        doctor="RD302",
     ),
     Known(
         "RX317",
@@ -148,6 +163,7 @@ KNOWN = (
         "mmcv 2 is installed, and this code is for mmcv-full 1.x",
         "`python -m pip uninstall -y mmcv mmengine`, then `make setup` (or mmcv-full 1.6.0 from source)",
         "mmcv's migration guide",
+        doctor="RD319",
     ),
     Known(
         "RX318",
@@ -155,6 +171,7 @@ KNOWN = (
         "tensorboard is not installed, or something else of that name is",
         _install("tensorboard==2.12.3"),
         "torch/utils/tensorboard/__init__.py",
+        doctor="RD301",
     ),
     Known(
         "RX319",
@@ -162,6 +179,7 @@ KNOWN = (
         "torchvision was built for another torch",
         _install("torchvision==0.15.1"),
         "torchvision/extension.py",
+        doctor="RD302",
     ),
     Known(
         "RX320",
@@ -178,5 +196,6 @@ KNOWN = (
         "`python -m pip uninstall -y opencv-python && python -m pip install --force-reinstall "
         "opencv-python-headless==4.8.1.78`, or `apt-get install -y libgl1`",
         "mmdetection#3645; mmsegmentation#1567; Open3D#2362",
+        doctor="RD320",
     ),
 )
