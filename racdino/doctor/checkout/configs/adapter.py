@@ -138,7 +138,7 @@ def misfits(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "num_heads", f"embed_dim {width} is no multiple of num_heads {heads}"
     elif section["pretrained_vit"] and (width, depth, heads) not in SIZES.values():
         yield "num_heads", f"there are no DINOv2 weights with embed_dim {width}, depth {depth}, num_heads {heads}"
-    if isinstance(ratio, (int, float)) and (width % deform or int(width * ratio) % deform):
+    if isinstance(ratio, (int, float)) and 0 < ratio < 100 and (width % deform or int(width * ratio) % deform):
         yield "deform_num_heads", f"embed_dim {width} (times deform_ratio {ratio}) is no multiple of {deform} heads"
     if section["pretrained_vit"] and section["patch_size"] != 14:
         yield "patch_size", f"DINOv2's weights are for patches of 14 pixels, not of {section['patch_size']}"

@@ -114,7 +114,7 @@ def _fixed_config(configs: Configs, name: str, baseline: TextConfig, config: Tex
         return None
     base = PurePosixPath(os.path.relpath(baseline.path, (configs.root / name).parent)).as_posix()
     text = [
-        f'"""{baseline.path.stem} plus the adapter of {config.path.stem}, written by `racdino doctor --fix`."""\n',
+        f'"""{baseline.path.stem} plus the adapter.\n\nThe adapter is that of {config.path.stem}.\n"""\n',
         f'_base_ = ["./{base}"]\n',
     ]
     section = part.get("dinov2_adapter")
@@ -150,6 +150,8 @@ def written(value: Any, indent: int = 0) -> str:
     """``value`` as configs are written: dict(...) over several lines, all else as Python writes it."""
     if isinstance(value, _Name):
         return str(value)
+    if isinstance(value, str) and repr(value) == f"'{value}'" and '"' not in value:
+        return f'"{value}"'
     if not isinstance(value, dict):
         return repr(value)
     if not value:

@@ -14,6 +14,7 @@ from racdino.doctor.checkout.subject import Checkout
 from racdino.doctor.unknown import Unknown
 
 MOST_CONFIGS = 500
+LARGEST = 10**9  # of a size or count
 ADAPTER = "DinoAdapter"
 Keys = Tuple[str, ...]  # noqa: UP006 - evaluated, and Python 3.8 has no tuple[...]
 Found = Tuple[Keys, str]  # noqa: UP006 - where it stands, and the sentence
@@ -84,13 +85,15 @@ def number(values: Any, *keys: str) -> int | float | None:
 def whole(values: Any, *keys: str) -> int | None:
     """The same where it is a positive whole number."""
     value = number(values, *keys)
-    return value if isinstance(value, int) and value > 0 else None
+    return value if isinstance(value, int) and 0 < value < LARGEST else None
 
 
 def numbers(values: Any, *keys: str) -> list[float] | None:
     """The same where it is a list of numbers."""
     value = at(values, *keys)
-    plain = isinstance(value, (list, tuple)) and all(type(item) in (int, float) for item in value)
+    plain = isinstance(value, (list, tuple)) and all(
+        type(item) in (int, float) and abs(item) < LARGEST for item in value
+    )
     return list(value) if plain else None
 
 
