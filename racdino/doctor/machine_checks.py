@@ -29,7 +29,7 @@ def machine_findings(driver: Driver | None = None) -> Iterator[Finding]:
     yield shared_memory()
     variant = image.variant(sys.prefix)
     if variant == "cpu":
-        yield Finding("gpu.visible", Severity.OK, "not asked: this is the cpu variant")
+        yield Finding("RD201", Severity.OK, "not asked: this is the cpu variant")
     else:
         yield from gpu_findings(driver or probe(), cubins.read(sys.prefix))
     if places.in_image():
@@ -48,13 +48,13 @@ def shared_memory() -> Finding:
         found = os.statvfs(SHARED_MEMORY)
     except OSError as error:
         cause = f"{SHARED_MEMORY} cannot be used ({error.strerror}), and the data loader works through it"
-        return Finding("machine.shm", Severity.OPTIONAL, cause, "start the container with --shm-size=16g or --ipc=host")
+        return Finding("RD901", Severity.OPTIONAL, cause, "start the container with --shm-size=16g or --ipc=host")
     free = found.f_bavail * found.f_frsize
     if free < SHARED_MEMORY_NEEDED:
         needed = f"the data loader of one GPU needs {SHARED_MEMORY_NEEDED >> 20}"
         cause = f"{SHARED_MEMORY} has {free >> 20} MiB free, and {needed}"
-        return Finding("machine.shm", Severity.OPTIONAL, cause, "start the container with --shm-size=16g or --ipc=host")
-    return Finding("machine.shm", Severity.OK, f"{free >> 20} MiB of shared memory")
+        return Finding("RD901", Severity.OPTIONAL, cause, "start the container with --shm-size=16g or --ipc=host")
+    return Finding("RD901", Severity.OK, f"{free >> 20} MiB of shared memory")
 
 
 def gpu_findings(driver: Driver, listed: dict[str, cubins.Targets] | None) -> Iterator[Finding]:
@@ -67,11 +67,11 @@ def gpu_findings(driver: Driver, listed: dict[str, cubins.Targets] | None) -> It
         yield _no_gpu(driver)
         return
     names = ", ".join(f"{gpu.name} ({_dotted(gpu)})" for gpu in driver.gpus)
-    yield Finding("gpu.visible", Severity.OK, names)
+    yield Finding("RD201", Severity.OK, names)
     yield _driver_age(driver)
     if listed is None:
         cause = "which GPUs the compiled code is for was not recorded in this environment"
-        yield Finding("gpu.kernels", Severity.OPTIONAL, cause, "python -m racdino.environment.cubins")
+        yield Finding("RD203", Severity.OPTIONAL, cause, "python -m racdino.environment.cubins")
         return
     for gpu in dict.fromkeys(driver.gpus):
         yield _kernels(gpu, cubins.by_library(listed))
@@ -81,17 +81,17 @@ def workspace() -> Finding:
     """Can the checkout that is mounted at the workspace be written, so that results belong to the caller?"""
     place = places.WORKSPACE
     if not places.is_mounted():
-        return Finding("container.workspace", Severity.OK, f"nothing is mounted at {place}")
+        return Finding("RD902", Severity.OK, f"nothing is mounted at {place}")
     if os.access(place, os.W_OK | os.X_OK):
-        return Finding("container.workspace", Severity.OK, f"{place} can be written")
+        return Finding("RD902", Severity.OK, f"{place} can be written")
     if os.statvfs(place).f_flag & os.ST_RDONLY:
-        return Finding("container.workspace", Severity.OK, f"{place} is mounted read-only")
+        return Finding("RD902", Severity.OK, f"{place} is mounted read-only")
     owner = place.stat()
     cause = f"{place} belongs to {owner.st_uid}:{owner.st_gid} and user {os.geteuid()} cannot write it"
     remedy = f"start the container with --user {owner.st_uid}:{owner.st_gid}"
     if owner.st_uid == _UNMAPPED or Path("/run/.containerenv").exists():  # podman leaves that file
         remedy = "start the container with podman's --userns=keep-id"
-    return Finding("container.workspace", Severity.OPTIONAL, cause, remedy)
+    return Finding("RD902", Severity.OPTIONAL, cause, remedy)
 
 
 def _no_gpu(driver: Driver) -> Finding:
@@ -111,8 +111,8 @@ def _no_gpu(driver: Driver) -> Finding:
         release = f" {driver.release}" if driver.release else ""
         cause = f"no GPU is visible: the NVIDIA driver{release} does not start, cuInit returned {driver.error}"
         remedy = "see whether `nvidia-smi` works on the host; after an update of its driver it must restart"
-        return Finding("gpu.visible", Severity.ERROR, cause, remedy)
-    return Finding("gpu.visible", Severity.OPTIONAL, cause, remedy)
+        return Finding("RD201", Severity.ERROR, cause, remedy)
+    return Finding("RD201", Severity.OPTIONAL, cause, remedy)
 
 
 def _driver_age(driver: Driver) -> Finding:
@@ -122,8 +122,8 @@ def _driver_age(driver: Driver) -> Finding:
         # Any driver of CUDA 11 loads machine code of 11.8, but not its PTX; an older one loads nothing.
         severity = Severity.OPTIONAL if driver.cuda >= 11000 else Severity.ERROR
         cause = f"{serves}, too old for the 11.8 that everything here is compiled with"
-        return Finding("gpu.driver", severity, cause, f"install driver {DRIVER_NEEDED} or newer on the host")
-    return Finding("gpu.driver", Severity.OK, serves)
+        return Finding("RD202", severity, cause, f"install driver {DRIVER_NEEDED} or newer on the host")
+    return Finding("RD202", Severity.OK, serves)
 
 
 def _kernels(gpu: Gpu, carried: dict[str, cubins.Targets]) -> Finding:
@@ -135,9 +135,9 @@ def _kernels(gpu: Gpu, carried: dict[str, cubins.Targets]) -> Finding:
     if fatal:
         has = "; ".join(f"{name} has {carried.get(name, cubins.Targets())}" for name in fatal)
         cause = f"no code for {which}: {has}"
-        return Finding("gpu.kernels", Severity.ERROR, cause, "take another GPU, or build the image for this one")
+        return Finding("RD203", Severity.ERROR, cause, "take another GPU, or build the image for this one")
     lacking = f"; none in {', '.join(without)}" if without else ""
-    return Finding("gpu.kernels", Severity.OK, f"code for {which} in {', '.join(cubins.NEEDED)}{lacking}")
+    return Finding("RD203", Severity.OK, f"code for {which} in {', '.join(cubins.NEEDED)}{lacking}")
 
 
 def _dotted(gpu: Gpu) -> str:

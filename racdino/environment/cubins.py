@@ -94,8 +94,8 @@ def scan(prefix: str | Path, package: Path = _PACKAGE) -> dict[str, Targets]:
     """
     prefix = Path(prefix).resolve()
     files = {path.relative_to(prefix).as_posix(): path for path in _shared_objects(prefix)}
-    if not package.is_relative_to(prefix):
-        files |= {f"racdino/{path.name}": path for path in package.glob("_C.*.so")}
+    if prefix not in package.parents:
+        files.update({f"racdino/{path.name}": path for path in package.glob("_C.*.so")})
     found = {name: targets(path) for name, path in sorted(files.items())}
     return {name: of for name, of in found.items() if of != Targets()}
 

@@ -60,7 +60,7 @@ def read_header(path: str | Path) -> dict[str, str]:
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        key, colon, value = line.removeprefix("# ").partition(": ")
+        key, colon, value = line[len("# ") :].partition(": ")
         if colon:
             header[key] = value
     return header
@@ -82,7 +82,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
             continue
         if not pending:
             start = number
-        pending.append(line.removesuffix("\\").strip())
+        pending.append(line.rstrip("\\").strip())
         if not line.endswith("\\"):
             lines.append((start, " ".join(pending)))
             pending = []

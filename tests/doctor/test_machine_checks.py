@@ -103,25 +103,25 @@ def no_library(_: str):
 
 def test_without_the_drivers_library_the_start_of_the_container_is_to_blame(machine):
     assert gpu_driver.probe(no_library) == Driver()
-    found = gpu_findings(Driver())["gpu.visible"]
+    found = gpu_findings(Driver())["RD201"]
     assert found.severity is Severity.OPTIONAL
     assert found.cause == "no GPU is visible: the driver's libcuda.so.1 is not here"
     for option in ("--gpus all", "NVIDIA container toolkit", "--device nvidia.com/gpu=all"):
         assert option in found.remedy
-    assert "the host has NVIDIA driver 550.54.15, but" in gpu_findings(Driver(release="550.54.15"))["gpu.visible"].cause
+    assert "the host has NVIDIA driver 550.54.15, but" in gpu_findings(Driver(release="550.54.15"))["RD201"].cause
 
 
 def test_with_the_library_and_no_device_the_choice_of_devices_is_to_blame(monkeypatch):
     for error in (0, 100):
-        found = gpu_findings(Driver(library=True, cuda=12040, error=error))["gpu.visible"]
+        found = gpu_findings(Driver(library=True, cuda=12040, error=error))["RD201"]
         assert "it finds no device" in found.cause
         assert "NVIDIA_VISIBLE_DEVICES" in found.remedy
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert gpu_findings(Driver(library=True, error=100))["gpu.visible"].cause.endswith("CUDA_VISIBLE_DEVICES is '7'")
+    assert gpu_findings(Driver(library=True, error=100))["RD201"].cause.endswith("CUDA_VISIBLE_DEVICES is '7'")
 
 
 def test_a_driver_that_does_not_start_is_an_error_with_its_number():
-    found = gpu_findings(Driver(library=True, error=803, release="550.54.15"))["gpu.visible"]
+    found = gpu_findings(Driver(library=True, error=803, release="550.54.15"))["RD201"]
     assert found.severity is Severity.ERROR
     assert "driver 550.54.15 does not start, cuInit returned 803" in found.cause
 
@@ -131,7 +131,7 @@ def test_a_driver_that_does_not_start_is_an_error_with_its_number():
     [(10020, Severity.ERROR), (11070, Severity.OPTIONAL), (11080, Severity.OK), (13000, Severity.OK)],
 )
 def test_a_driver_older_than_cuda_11_8_is_named_with_the_one_to_install(cuda, severity):
-    found = gpu_findings(Driver(True, cuda, 0, (H100,), "515.65.01"))["gpu.driver"]
+    found = gpu_findings(Driver(True, cuda, 0, (H100,), "515.65.01"))["RD202"]
     assert found.severity is severity
     assert f"driver 515.65.01 serves CUDA {cuda // 1000}.{cuda % 100 // 10}" in found.cause
     assert ("520.61.05" in found.remedy) is (severity is not Severity.OK)
@@ -139,24 +139,24 @@ def test_a_driver_older_than_cuda_11_8_is_named_with_the_one_to_install(cuda, se
 
 def test_every_gpu_that_the_image_promises_has_code():
     for gpu in (Gpu("V100", (7, 0)), Gpu("T4", (7, 5)), Gpu("A100", (8, 0)), Gpu("A10", (8, 6)), ADA):
-        found = gpu_findings(Driver(True, 12040, 0, (gpu,)))["gpu.kernels"]
+        found = gpu_findings(Driver(True, 12040, 0, (gpu,)))["RD203"]
         assert found.severity is Severity.OK
-    assert gpu_findings(Driver(True, 12040, 0, (H100,)))["gpu.kernels"].cause == (
+    assert gpu_findings(Driver(True, 12040, 0, (H100,)))["RD203"].cause == (
         "code for NVIDIA H100 (9.0) in torch, racdino._C, mmcv-full; none in xformers flash"
     )
 
 
 def test_a_gpu_in_no_cubin_is_an_error_that_says_what_there_is():
-    found = gpu_findings(Driver(True, 13000, 0, (B200,)))["gpu.kernels"]
+    found = gpu_findings(Driver(True, 13000, 0, (B200,)))["RD203"]
     assert found.severity is Severity.ERROR
     assert found.cause == f"no code for NVIDIA B200 (10.0): torch has {TORCH}"  # the ops' PTX would do
     without_mmcv = {name: of for name, of in LISTED.items() if "mmcv" not in name}
-    found = gpu_findings(Driver(True, 13000, 0, (H100,)), without_mmcv)["gpu.kernels"]
+    found = gpu_findings(Driver(True, 13000, 0, (H100,)), without_mmcv)["RD203"]
     assert found.cause == "no code for NVIDIA H100 (9.0): mmcv-full has none"
 
 
 def test_an_environment_that_was_not_listed_says_how_to_list_it():
-    found = gpu_findings(Driver(True, 12040, 0, (H100,)), None)["gpu.kernels"]
+    found = gpu_findings(Driver(True, 12040, 0, (H100,)), None)["RD203"]
     assert (found.severity, found.remedy) == (Severity.OPTIONAL, "python -m racdino.environment.cubins")
 
 
@@ -182,7 +182,7 @@ def test_the_cpu_variant_asks_for_no_gpu(monkeypatch):
     monkeypatch.setattr(image, "variant", lambda prefix: "cpu")
     monkeypatch.setattr(machine_checks, "probe", lambda: pytest.fail("the driver was asked"))
     codes = {finding.code: finding.severity for finding in machine_checks.machine_findings()}
-    assert codes["gpu.visible"] is Severity.OK
+    assert codes["RD201"] is Severity.OK
 
 
 def test_warnings_are_a_line_each_and_leave_out_what_is_in_order(monkeypatch):
@@ -242,6 +242,6 @@ def test_doctor_passes_where_the_five_steps_pass(machine, monkeypatch, capsys):
     shared_memory(monkeypatch, 8)
     assert main.main() == 0, capsys.readouterr().out
     printed = capsys.readouterr().out
-    assert printed.index("machine.shm") < printed.index("gpu.visible") < printed.index("import.torch")
+    assert printed.index("RD901") < printed.index("RD201") < printed.index("import.torch")
     assert "weights.dinov2" in printed
     assert Path.cwd() == machine

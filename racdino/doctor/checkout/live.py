@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from racdino.doctor.check import Group, Problem, check
 from racdino.doctor.checkout.subject import Checkout
 from racdino.doctor.explain.search import find
-from racdino.doctor.explain.texts import TEXTS
+from racdino.doctor.explain.texts import ALL
 
 TIME_LIMIT = 120  # seconds; importing mmdet3d takes up to 20 from a cold disk
 
@@ -71,6 +71,6 @@ def _fails(checkout: Checkout, statement: str, place: str) -> Iterator[Problem]:
         yield Problem(f"`{statement}` was stopped after {TIME_LIMIT} s", place=place)
         return
     if run.returncode:
-        known = find(run.stderr, TEXTS)
+        known = find(run.stderr, ALL)
         last = (run.stderr.strip().splitlines() or [f"status {run.returncode} without a word"])[-1]
         yield Problem(f"`{statement}` fails: {last}", remedy=known[0].remedy if known else "", place=place)

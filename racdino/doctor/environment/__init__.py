@@ -1,0 +1,7 @@
+"""Checks of the environment: `subject.py` is what they look at, each module beside it is one group."""
+
+from __future__ import annotations
+
+from racdino.doctor.environment import attention, extensions, gpu, limits, network, packages, platform, traps
+
+__all__ = ["attention", "extensions", "gpu", "limits", "network", "packages", "platform", "traps"]
