@@ -55,3 +55,12 @@ def test_the_fault_is_found_alone(copy, fault):
             pytest.importorskip(package, reason="types are compared with the installed packages'")
     fault.break_it(copy)
     assert found(copy).keys() - {"RD801", "RD810"} == {fault.code}
+
+
+@pytest.mark.parametrize("package", ["mmdet", "mmdet3d"])
+def test_published_configs_have_no_error(tmp_path, package):
+    folder = Path(pytest.importorskip(package).__file__).parent / ".mim" / "configs"
+    if not folder.is_dir():
+        pytest.skip(f"{package} was installed without its configs")
+    shutil.copytree(folder, tmp_path / "configs")
+    assert [code for code, severities in found(tmp_path).items() if Severity.ERROR in severities] == []

@@ -43,6 +43,8 @@ def types_exist(checkout: Checkout) -> Iterator[Problem]:
     own = {name for file in sources for name in names_in(checkout.text(file) or "", quoted=True)}
 
     def find(config: TextConfig) -> Iterator[Found]:
+        if "custom_imports" in config.values:  # these register whatever they like
+            return
         for keys, kind in _types(config):
             if kind not in installed and kind not in own:
                 yield (*keys, "type"), f"{shown(keys)}.type is {kind!r}, which no class is called"
@@ -55,20 +57,24 @@ def _types(config: TextConfig) -> Iterator[tuple[Keys, str]]:
     data = at(config.values, "data")
     parts: list[tuple[Keys, Any]] = [(("model",), at(config.values, "model"))]
     parts += [(("data", split), at(data, split)) for split in ("train", "val", "test")]
-    parts += [
-        (("custom_hooks",), at(config.values, "custom_hooks")),
-        (("log_config",), at(config.values, "log_config")),
-    ]
-    seen = set()
-    for start, part in parts:
-        for keys, section in sections(part, start):
+    parts += [((name,), at(config.values, name)) for name in ("custom_hooks", "log_config")]
+    seen: set[str] = set()
+    for prefix, part in parts:
+        others: list[Keys] = []  # sections whose own sections name classes of another library
+        for keys, section in sections(part, prefix):
             kind = section.get("type")
-            other = (
-                any(_OWN_REGISTRY.search(key) for key in keys) or keys[-1] == "dinov2_adapter"
-            )  # the latter is RD711's
-            if isinstance(kind, str) and kind not in seen and not other:
+            if not isinstance(kind, str) or kind in seen or any(keys[: len(outer)] == outer for outer in others):
+                continue
+            if kind == "Albu":
+                others.append(keys)
+            if kind.lower() != kind and not _is_registered_otherwise(keys):
                 seen.add(kind)
                 yield keys, kind.rpartition(".")[2]
+
+
+def _is_registered_otherwise(keys: Keys) -> bool:
+    """Norms and activations come from other registries; a type of ``dinov2_adapter`` is RD711's."""
+    return keys[-1] == "dinov2_adapter" or any(_OWN_REGISTRY.search(key) for key in keys)
 
 
 @lru_cache(maxsize=1)
