@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,13 +24,15 @@ missing), 1 something is wrong, 2 the doctor could not do what it was asked."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the checks, or explain, mend or undo; return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] == ["explain"]:
-        from racdino.doctor.explain.main import main as explain
-
-        return explain(arguments[1:])
-    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a diff may hold what an ASCII terminal does not have
     try:
-        return _run(options)
+        if arguments[:1] == ["explain"]:
+            from racdino.doctor.explain.main import main as explain
+
+            return explain(arguments[1:])
+        return _run(_parser().parse_args(arguments))
     except DoctorError as error:
         print(f"racdino doctor: {report.printable(str(error))}", file=sys.stderr)
         return 2
@@ -51,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     parser.add_argument("--only", action="append", default=[], metavar="WHAT", help="codes or groups: RD601,configs")
     parser.add_argument("--skip", action="append", default=[], metavar="WHAT", help="the same, left out")
-    parser.add_argument("--run-imports", action="store_true", help="also import the checkout's code, in a process apart")
+    parser.add_argument(
+        "--run-imports", action="store_true", help="also import the checkout's code, in a process apart"
+    )
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--fix", action="store_true", help="mend what can be mended safely: shows the diff and asks")
     action.add_argument("--undo", action="store_true", help="take back what the last --fix did")

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from racdino.doctor.check import Check, Group
+from racdino.doctor.explain.page import page as explain
 from racdino.doctor.registry import CHECKS
 
 _GENERATED = "<!-- Generated from the check by `invoke doctor.pages`; edit the check. -->"
@@ -16,12 +17,15 @@ def pages() -> dict[str, str]:
     """Every page by file name: one for each check, and the index."""
     found = {f"{check.code}.md": page(check) for check in CHECKS.values()}
     found["README.md"] = index()
+    found["explain.md"] = explain()
     return found
 
 
 def page(check: Check) -> str:
     """One check's page."""
-    mends = "`racdino doctor --fix` mends it where it can." if check.mends else "Mended by hand; `--fix` leaves it alone."
+    mends = (
+        "`racdino doctor --fix` mends it where it can." if check.mends else "Mended by hand; `--fix` leaves it alone."
+    )
     looks_at = "a checkout, `racdino doctor PATH`" if check.of_checkout else "the environment, `racdino doctor`"
     return f"""{_GENERATED}
 # {check.code}: {check.title}
@@ -47,12 +51,14 @@ def index() -> str:
     for group, members in groupby(checks, key=lambda check: check.group):
         parts.append(f"## {_capitalised(group)} (`{group.key}`)\n")
         parts.append("| code | in order | else | `--fix` |\n|---|---|---|---|")
-        parts.extend(
-            f"| [{check.code}]({check.code}.md) | {check.title} | {check.severity.value} | {'yes' if check.mends else ''} |"
-            for check in members
-        )
+        parts.extend(_row(check) for check in members)
         parts.append("")
     return "\n".join(parts)
+
+
+def _row(check: Check) -> str:
+    mends = "yes" if check.mends else ""
+    return f"| [{check.code}]({check.code}.md) | {check.title} | {check.severity.value} | {mends} |"
 
 
 def _capitalised(group: Group) -> str:

@@ -41,7 +41,7 @@ def load(name, files):
         answer["errors"][name] = f"{type(error).__name__}: {error}"
 for name, package, pattern in [
     ("racdino._C", "racdino", "_C.*.so"), ("mmcv._ext", "mmcv", "_ext.*.so"), ("xformers._C", "xformers", "_C.so"),
-    ("cumm.core_cc", "cumm", "core_cc.*.so"), ("spconv.core_cc", "spconv", "core_cc.*.so"),  # the second needs the first
+    ("cumm.core_cc", "cumm", "core_cc.*.so"), ("spconv.core_cc", "spconv", "core_cc.*.so"),  # which needs cumm's
 ]:
     spec = where(package)
     for folder in list(spec.submodule_search_locations or ())[:1] if spec else []:

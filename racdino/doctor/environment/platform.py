@@ -84,10 +84,10 @@ def cuda_home(environment: Environment) -> Iterator[Problem]:
 def host_compiler(environment: Environment) -> Iterator[Problem]:
     """nvcc 11.8 takes gcc up to 11; with a newer one it stops at `unsupported GNU version! gcc versions later than 11
     are not supported!`, and torch 2.0.0 only warns beforehand. Debian 12 and Ubuntu 22.10 and later have a newer gcc
-    by default. Looked at only where there is an nvcc: what is compiled already needs no compiler.
+    by default. Looked at only where there is an nvcc, not in the cpu variant: what is compiled already needs no compiler.
     """
     path = environment.variables.get("PATH")
-    if not shutil.which("nvcc", path=path):
+    if environment.variant == "cpu" or not shutil.which("nvcc", path=path):
         return
     chosen = environment.variables.get("CXX", "g++")
     if not shutil.which(chosen, path=path):
@@ -110,7 +110,7 @@ def library_path(environment: Environment) -> Iterator[Problem]:
     nothing is loaded.
     """
     for folder in filter(None, environment.variables.get("LD_LIBRARY_PATH", "").split(":")):
-        if Path(folder).resolve().is_relative_to(environment.prefix) if sys.version_info >= (3, 9) else False:
+        if environment.prefix in Path(folder).resolve().parents:
             continue
         found = sorted(
             {name.split(".so")[0] for name in _names(folder) if name.startswith(_LIBRARIES) and ".so" in name}
@@ -156,7 +156,7 @@ def python_path(environment: Environment) -> Iterator[Problem]:
 
 def _names(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return [entry.name for entry in Path(folder).iterdir()]
     except OSError:
         return []
 

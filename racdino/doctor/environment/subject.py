@@ -1,4 +1,4 @@
-"""The environment as the checks see it: what is installed by its folders' names, the locks, the driver, the variables."""
+"""The environment as the checks see it: installed packages by their folders, locks, driver, variables."""
 
 from __future__ import annotations
 
