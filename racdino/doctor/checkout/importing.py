@@ -45,6 +45,11 @@ class Failure:
     target: str
     name: str = ""
 
+    @property
+    def asked(self) -> str:
+        """The module that may have been meant."""
+        return f"{self.target}.{self.name}" if self.name else self.target
+
 
 class Importing:
     """What importing each entry of the checkout would do."""

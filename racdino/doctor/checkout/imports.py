@@ -136,7 +136,10 @@ def names_exist(checkout: Checkout) -> Iterator[Problem]:
 
 
 def _failures(checkout: Checkout, kind: str) -> list[Failure]:
-    return [failure for failure in importing(checkout).failures.values() if failure.kind == kind]
+    """Those of one kind, but of a module that is there and compiled for another Python, which is RD621's."""
+    paper = importing(checkout)
+    found = (failure for failure in paper.failures.values() if failure.kind == kind)
+    return [failure for failure in found if paper.modules.compiled_for_another(failure.asked) is None]
 
 
 def _top(step: Import) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.machinery
 import re
 import sys
+import sysconfig
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from racdino.doctor.checkout.subject import Checkout
 
@@ -18,7 +19,7 @@ _LOCKED = (
 )
 LOCKED = frozenset(_LOCKED.split())
 _IDENTIFIER = re.compile(r"[^\W\d]\w*$")
-_PROJECT = Path(__file__).resolve().parents[3]
+_SUFFIXES = importlib.machinery.EXTENSION_SUFFIXES  # of this Python alone
 
 
 class Modules:
@@ -33,9 +34,13 @@ class Modules:
         self.roots = roots
         self._files = frozenset(name for name in checkout.names if name.endswith(".py"))
         self._folders = frozenset(checkout.folders)
+        self._linked = frozenset(checkout.linked)
+        compiled = {compiled_name(name): name for name in checkout.names if name.endswith(".so")}
+        self._compiled = {bare: name for bare, name in compiled.items() if name[len(bare) :] in _SUFFIXES}
+        self._strange = {bare: name for bare, name in compiled.items() if bare not in self._compiled}
 
     def find(self, dotted: str) -> str | None:
-        """The file of a module or package, or the folder of one without ``__init__.py``; None where there is none."""
+        """The file of a module or package, or a folder without ``__init__.py`` or behind a link; None if none is."""
         return next((found for root in self.roots if (found := self.below(root, dotted)) is not None), None)
 
     def below(self, folder: str, dotted: str) -> str | None:
@@ -44,11 +49,19 @@ class Modules:
         for file in (f"{path}/__init__.py", f"{path}.py"):
             if file in self._files:
                 return file
-        return path if path in self._folders else None
+        if path in self._compiled:
+            return self._compiled[path]
+        behind_link = any(str(parent) in self._linked for parent in PurePosixPath(path).parents)
+        return path if behind_link or path in self._folders or path in self._linked else None
+
+    def compiled_for_another(self, dotted: str) -> str | None:
+        """The compiled file of a module that this Python does not look at."""
+        paths = (str(PurePosixPath(root, *dotted.split("."))) for root in self.roots)
+        return next((self._strange[path] for path in paths if path in self._strange), None)
 
     def dotted(self, file: str) -> str:
         """``models/backbones/__init__.py`` is ``models.backbones``."""
-        path = PurePosixPath(file).with_suffix("") if file.endswith(".py") else PurePosixPath(file)
+        path = PurePosixPath(file).with_suffix("") if file.endswith(".py") else PurePosixPath(compiled_name(file))
         parts = path.parts[:-1] if path.name == "__init__" else path.parts
         return ".".join(parts)
 
@@ -69,6 +82,10 @@ class Modules:
                 return ".".join((*parent.parts, module))
         return None
 
+    def importable(self, file: str) -> bool:
+        """Whether every folder that the file is in is a package, up to the checkout's own."""
+        return all(self.is_package(str(folder)) for folder in [*PurePosixPath(file).parents][:-1])
+
     def is_package(self, folder: str) -> bool:
         """Whether a folder has an ``__init__.py``; the top of the checkout does not count."""
         return f"{folder}/__init__.py" in self._files
@@ -85,14 +102,35 @@ class Modules:
 @lru_cache(maxsize=None)  # noqa: UP033  (Python 3.8 has no cache)
 def outside(name: str) -> bool:
     """Whether a top-level name is the standard library's, installed, or one that the locks install."""
-    if name in LOCKED or name in sys.builtin_module_names or name in getattr(sys, "stdlib_module_names", ()):
+    return name in LOCKED or standard(name) or installed(name) is not None
+
+
+def standard(name: str) -> bool:
+    """Whether a top-level name is a module of this Python's own library."""
+    if name in sys.builtin_module_names or name in getattr(sys, "stdlib_module_names", ()):
         return True
-    try:
-        spec = importlib.util.find_spec(name)  # of a top-level name: finds the file, executes nothing
-    except (ImportError, ValueError, AttributeError):
-        return False
-    if spec is None:
-        return False
-    # Where the doctor runs from RacDINO's folder, its `models` and `loaders` are on the path, and nobody else's.
-    places = [spec.origin or "", *(spec.submodule_search_locations or ())]
-    return not any(place.startswith(f"{_PROJECT}/") and "site-packages" not in place for place in places)
+    library = sysconfig.get_paths()["stdlib"]
+    spec = importlib.machinery.PathFinder.find_spec(name, [library, f"{library}/lib-dynload"])
+    return spec is not None and spec.loader is not None  # site-packages lies there as well, a folder without code
+
+
+@lru_cache(maxsize=None)  # noqa: UP033
+def installed(name: str) -> str | None:
+    """Where a top-level name lies that programs elsewhere find. Looked up, not imported."""
+    # The first entry is the folder that the doctor was started in, which need not be on anybody else's path.
+    searched = {id(importlib.machinery.PathFinder): sys.path[1:]}
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, searched.get(id(finder)))
+        except (ImportError, ValueError, AttributeError):  # what a broken installation's finder may raise
+            continue
+        if spec is not None:
+            return spec.origin or next(iter(spec.submodule_search_locations or ()), name)
+    return None
+
+
+def compiled_name(file: str) -> str:
+    """``csrc/op.cpython-310-x86_64-linux-gnu.so`` is ``csrc/op``, for whichever Python it was compiled."""
+    folder, _, name = file.rpartition("/")
+    bare = name.split(".")[0] if name.endswith(".so") else name
+    return f"{folder}/{bare}" if folder else bare

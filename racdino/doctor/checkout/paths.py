@@ -33,6 +33,11 @@ def edits(checkout: Checkout) -> tuple[Edit, ...]:
     return tuple(edit for file in checkout.files(".py") for edit in _edits(checkout, file))
 
 
+def is_egg(edit: Edit) -> bool:
+    """Whether it adds a packed distribution, not a folder of sources."""
+    return (edit.folder or "").endswith(".egg")
+
+
 def _edits(checkout: Checkout, file: str) -> Iterator[Edit]:
     text = checkout.text(file)
     if text is None or "sys.path" not in text:

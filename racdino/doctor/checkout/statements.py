@@ -55,15 +55,19 @@ def all_names(tree: ast.Module) -> list[tuple[str, int]] | None:
     """The names in ``__all__`` with their line; None where there is none, or it is computed."""
     found = None
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
-            items = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]  # type: ignore[attr-defined]
-            if not all(isinstance(item, ast.Constant) and isinstance(item.value, str) for item in items):
+        if isinstance(node, ast.Assign) and any(map(_is_all, node.targets)):
+            items = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]
+            names = [(item.value, item.lineno) for item in items if isinstance(item, ast.Constant)]
+            found = [(name, line) for name, line in names if isinstance(name, str)]
+            if len(found) < len(items):
                 return None
-            found = [(item.value, item.lineno) for item in items]
-        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id == "__all__":
+        elif isinstance(node, ast.AugAssign) and _is_all(node.target):
             return None
     return found
+
+
+def _is_all(target: ast.expr) -> bool:
+    return isinstance(target, ast.Name) and target.id == "__all__"
 
 
 def public_names(tree: ast.Module) -> list[str]:
