@@ -14,10 +14,10 @@ class Fault:
     Attributes:
         name: what is wrong, a short phrase, unique.
         code: the check that must report it, and no other check may report anything that it does not on a healthy copy.
-        break_it: edits the copy, whose folder it is given: a checkout's root or an environment's prefix.
+        break_it: edits the copy, whose folder it is given: a checkout's root, or what `shadow.py` makes.
         mended: whether ``racdino doctor --fix`` leads to a healthy copy again.
         record: the problem of the user's integration record that this is, 1 to 6; 0 for none.
-        variables: environment variables under which the doctor then runs.
+        variables: environment variables under which the doctor then runs; ``{copy}`` in them is that folder.
         limits: resource limits under which it then runs: ``resource.RLIMIT_...`` to (soft, hard).
     """
 

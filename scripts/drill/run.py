@@ -9,7 +9,8 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,9 +42,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Patient:
-    """A copy and the interpreter whose doctor looks at it; ``checkout`` is None where the environment itself is it."""
+    """A copy, and the interpreter and sources whose doctor looks at it.
 
+    Attributes:
+        checkout: None where the environment itself is the patient.
+    """
+
+    copy: Path
     python: Path
+    project: Path
     checkout: Path | None
     fault: Fault | None = None
 
@@ -52,8 +59,8 @@ class Patient:
         what = [str(self.checkout), "--only", CHECKOUT_GROUPS] if self.checkout else []
         return subprocess.run(
             [str(self.python), "-m", "racdino.doctor", *what, *options],
-            cwd=tempfile.gettempdir(),
-            env={**os.environ, "PYTHONPATH": str(tree.ROOT), **(self.fault.variables if self.fault else {})},
+            cwd=self.copy,
+            env=self._variables(),
             preexec_fn=partial(_limit, self.fault) if self.fault and self.fault.limits else None,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -61,68 +68,101 @@ class Patient:
             check=False,
         )
 
-    def codes(self) -> frozenset[str]:
-        """Every check that is not content."""
+    def codes(self, *severities: str) -> frozenset[str]:
+        """The checks that found something of these severities."""
         said = self.doctor("--json")
         if said.returncode not in {0, 1}:
             raise RuntimeError(f"the doctor ended with {said.returncode}: {said.stderr[-2000:]}")
-        return frozenset(found["code"] for found in json.loads(said.stdout)["findings"] if found["severity"] != "ok")
+        return frozenset(
+            found["code"] for found in json.loads(said.stdout)["findings"] if found["severity"] in severities
+        )
+
+    def step(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the record's five steps."""
+        variables = {"PATH": f"{self.python.parent}:{os.environ['PATH']}", "PYTHONUTF8": "1"}
+        return subprocess.run(
+            ["sh", "-c", command],
+            cwd=self.checkout or self.copy,
+            env={**self._variables(), **variables},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    def _variables(self) -> dict[str, str]:
+        given = (
+            {name: value.replace("{copy}", str(self.copy)) for name, value in self.fault.variables.items()}
+            if self.fault
+            else {}
+        )
+        return {**os.environ, "PYTHONPATH": str(self.project), "PYTHONDONTWRITEBYTECODE": "1", **given}
 
 
-def try_checkout(fault: Fault | None, healthy: frozenset[str] = frozenset()) -> Outcome | frozenset[str]:
-    """The fault in a copy of the reconstructed tree; without one, the codes of the healthy tree."""
+def healthy_checkout() -> frozenset[str]:
+    """What the doctor reports of the reconstructed tree as it stands: nothing that is an error."""
+    with _checkout(None) as patient:
+        return patient.codes("optional", "error")
+
+
+def healthy_environment() -> frozenset[str]:
+    """What the doctor reports of a copy of this environment as it stands."""
+    with _environment(None) as patient:
+        return patient.codes("optional", "error")
+
+
+def try_checkout(fault: Fault, healthy: frozenset[str]) -> Outcome:
+    """The fault in a copy of the reconstructed tree."""
+    with _checkout(fault) as patient:
+        return _examine(patient, fault, healthy)
+
+
+def try_environment(fault: Fault, healthy: frozenset[str]) -> Outcome:
+    """The fault in a copy of this environment."""
+    with _environment(fault) as patient:
+        return _examine(patient, fault, healthy)
+
+
+@contextmanager
+def _checkout(fault: Fault | None) -> Iterator[Patient]:
     with tempfile.TemporaryDirectory(prefix="racdino-drill-") as folder:
-        copy = tree.copy(Path(folder) / "RACDION")
-        return _examine(Patient(Path(sys.executable), copy, fault), copy, fault, healthy)
+        checkout = tree.copy(Path(folder) / "RACDION")
+        if fault:
+            fault.break_it(checkout)
+        yield Patient(Path(folder), Path(sys.executable), tree.ROOT, checkout, fault)
 
 
-def try_environment(fault: Fault | None, healthy: frozenset[str] = frozenset()) -> Outcome | frozenset[str]:
-    """The fault in a copy of this environment; without one, the codes of the healthy copy."""
-    with shadow.of_this_environment() as prefix:
-        return _examine(Patient(prefix / "bin" / "python", None, fault), prefix, fault, healthy)
+@contextmanager
+def _environment(fault: Fault | None) -> Iterator[Patient]:
+    with shadow.of_this_environment() as copy:
+        if fault:
+            fault.break_it(copy)
+        yield Patient(copy, shadow.python(copy), copy / "project", None, fault)
 
 
-def _examine(patient: Patient, copy: Path, fault: Fault | None, healthy: frozenset[str]) -> Outcome | frozenset[str]:
-    if fault is None:
-        return patient.codes()
-    fault.break_it(copy)
-    codes = patient.codes() - healthy
-    return Outcome(fault, codes, _trouble(patient, healthy) if fault.mended else "")
+def _examine(patient: Patient, fault: Fault, healthy: frozenset[str]) -> Outcome:
+    codes = patient.codes("optional", "error") - healthy
+    return Outcome(fault, codes, _trouble(patient) if fault.mended else "")
 
 
-def _trouble(patient: Patient, healthy: frozenset[str]) -> str:
+def _trouble(patient: Patient) -> str:
     """Mend, prove, mend again, undo: what of that did not go as promised."""
     before = _contents(patient.checkout)
     fixed = patient.doctor("--fix", "--yes")
     if fixed.returncode:
         return f"--fix ended with {fixed.returncode}: {(fixed.stderr or fixed.stdout)[-600:]}"
-    if left := patient.codes() - healthy:
+    if left := patient.codes("error"):
         return f"after --fix the doctor still reports {', '.join(sorted(left))}"
-    if failed := _failing_step(patient):
-        return f"after --fix this fails: {failed}"
+    for step in tree.STEPS if patient.checkout else tree.STEPS[:1]:
+        done = patient.step(step)
+        if done.returncode:
+            return f"after --fix this fails: {step}: {done.stderr[-300:]}"
     mended = _contents(patient.checkout)
     again = patient.doctor("--fix", "--yes")
     if "nothing to mend" not in again.stdout or _contents(patient.checkout) != mended:
-        return "a second --fix changed something"
+        return f"a second --fix changed something: {again.stdout[-300:]}"
     undone = patient.doctor("--undo")
     if undone.returncode or _contents(patient.checkout) != before:
         return f"--undo did not restore everything: {undone.stderr[-300:]}"
-    return ""
-
-
-def _failing_step(patient: Patient) -> str:
-    steps: Sequence[str] = tree.STEPS if patient.checkout else tree.STEPS[:1]
-    for step in steps:
-        done = subprocess.run(
-            ["sh", "-c", step],
-            cwd=patient.checkout or tempfile.gettempdir(),
-            env={**os.environ, "PATH": f"{patient.python.parent}:{os.environ['PATH']}", "PYTHONUTF8": "1"},
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-        if done.returncode:
-            return f"{step}: {done.stderr[-300:]}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""``python -m scripts.drill.session``: a session with the doctor on the reconstructed tree, written to docs/doctor/session.md.
+"""``python -m scripts.drill.session``: a session with the doctor, recorded to docs/doctor/session.md.
 
 The tree is broken as the record's user found it: problems 1, 2 and 5 at once.
 """
@@ -19,8 +19,8 @@ PAGE = tree.ROOT / "docs" / "doctor" / "session.md"
 SHOWN = "~/RACDION"
 HEAD = """# A session with the doctor
 
-What `python -m scripts.drill.session` recorded: the reconstruction of the user's tree, broken in three ways of the integration record at once.
-The seconds are what each command took on the two cores where this was written.
+What `python -m scripts.drill.session` recorded: the reconstruction of the user's tree, broken in three ways of the
+integration record at once. The seconds are what each command took on the two cores where this was written.
 """
 COMMANDS = (
     f"racdino doctor {SHOWN} --only imports,configs",
@@ -29,7 +29,7 @@ COMMANDS = (
     f"racdino doctor --fix --yes {SHOWN} --only imports,configs",
     f"racdino doctor --undo {SHOWN}",
     "racdino doctor",
-    """racdino doctor explain -- "ImportError: libc10.so: cannot open shared object file: No such file or directory\"""",
+    """racdino doctor explain -- "ImportError: libc10.so: cannot open shared object file\"""",
 )
 
 

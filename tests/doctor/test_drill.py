@@ -7,13 +7,11 @@ from collections import Counter
 import pytest
 
 from racdino.doctor.registry import CHECKS
-from scripts.drill.__main__ import PAGE, main, row
-from scripts.drill.faults_checkout import FAULTS as CHECKOUT
-from scripts.drill.faults_configs import FAULTS as CONFIGS
+from scripts.drill.__main__ import CHECKOUTS, PAGE, main, row
 from scripts.drill.faults_environment import FAULTS as ENVIRONMENT
 from scripts.drill.run import Outcome
 
-FAULTS = [*ENVIRONMENT, *CHECKOUT, *CONFIGS]
+FAULTS = [*ENVIRONMENT, *CHECKOUTS]
 
 
 def test_there_are_forty_and_every_problem_of_the_record_among_them():
@@ -29,7 +27,7 @@ def test_what_is_mended_has_a_check_that_mends(fault):
 
 
 def test_the_page_has_a_row_for_every_fault_found_and_mended():
-    kinds = ["environment"] * len(ENVIRONMENT) + ["checkout"] * (len(CHECKOUT) + len(CONFIGS))
+    kinds = ["environment"] * len(ENVIRONMENT) + ["checkout"] * len(CHECKOUTS)
     expected = [row(kind, Outcome(fault, frozenset({fault.code}))) for kind, fault in zip(kinds, FAULTS, strict=True)]
     rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert rows[1:] == expected, "run `invoke doctor.drill`"

@@ -24,8 +24,9 @@ except BaseException as error:
     answer["errors"]["torch"] = f"{type(error).__name__}: {error}"
     say(); sys.exit()
 def load(name, files):
-    suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    usable = [file for file in files if file.endswith(suffixes)]
+    # The whole of what follows the name: the last of the suffixes is a plain ".so", as which every tagged name ends too.
+    suffixes = importlib.machinery.EXTENSION_SUFFIXES
+    usable = [file for file in files if os.path.basename(file).partition(".")[2] in [s[1:] for s in suffixes]]
     answer["files"][name] = sorted(files)
     if not usable:
         answer["errors"][name] = "not compiled" if not files else "compiled for another Python"

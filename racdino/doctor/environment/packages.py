@@ -176,7 +176,7 @@ def _instead(environment: Environment, name: str) -> bool:
     if name == "mmcv-full":
         return environment.get("mmcv") is not None
     stem = name.partition("-")[0]
-    return (stem in {"spconv", "cumm"} and not environment.variant) or name in {"pip", "wheel", "ninja"}
+    return (stem in {"spconv", "cumm"} and not environment.variant) or name in {"pip", "wheel", "ninja", "xformers"}
 
 
 def _site_packages(environment: Environment) -> list[Path]:
