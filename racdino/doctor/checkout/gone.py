@@ -95,7 +95,8 @@ def still_there(checkout: Checkout) -> Iterator[Problem]:
     "RD631",
     Group.IMPORTS,
     "packages that an environment may lack are imported in a `try`",
-    remedy="put the import into `try: ... except ImportError:`, or install the package: docs/attention.md",
+    remedy="put the import into `try: ... except ImportError:`, or install it: `make setup` brings xFormers, "
+    "`invoke setup --flash-attn` compiles flash-attn",
     of_checkout=True,
 )
 def optional_packages(checkout: Checkout) -> Iterator[Problem]:

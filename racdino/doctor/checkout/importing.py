@@ -6,7 +6,6 @@ of circular import come apart: harmless ones, whose names are there in time, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -181,10 +180,8 @@ def literal_paths(checkout: Checkout) -> tuple[str, ...]:
     return tuple(dict.fromkeys(folder for folder in folders if folder))
 
 
-def imports(checkout: Checkout) -> Iterator[tuple[str, Import]]:
-    """Every import at the top level of every file, whether it is reached or not."""
-    for file in checkout.files(".py"):
-        tree = checkout.tree(file)
-        for step in steps(tree) if tree else ():
-            if isinstance(step, Import):
-                yield file, step
+@lru_cache(maxsize=2)
+def imports(checkout: Checkout) -> tuple[tuple[str, Import], ...]:
+    """(file, import) at the top level of every file, whether it is reached or not."""
+    trees = ((file, checkout.tree(file)) for file in checkout.files(".py"))
+    return tuple((file, step) for file, tree in trees if tree for step in steps(tree) if isinstance(step, Import))

@@ -87,7 +87,7 @@ def readable(checkout: Checkout) -> Iterator[Problem]:
     """A file that does not parse fails when it is first imported, and everything that imports it. Merge markers
     (`<<<<<<<`) that a commit left behind are the usual reason, tabs among spaces and a truncated copy the next.
 
-    Each file is decoded as it declares and parsed once; nothing is executed. Named pipes, devices, files above 1 MiB,
+    Each file is decoded as it declares and parsed once; nothing is executed. Named pipes, devices, files above 512 KiB,
     folders with more than 20,000 entries and folders behind symbolic links are named and not read, and after three
     seconds of listing and three of reading the rest is left. Only what training imports and Python could not import
     either is an error.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.util
 import re
 import sys
 import sysconfig
@@ -116,17 +117,12 @@ def standard(name: str) -> bool:
 
 @lru_cache(maxsize=None)  # noqa: UP033
 def installed(name: str) -> str | None:
-    """Where a top-level name lies that programs elsewhere find. Looked up, not imported."""
-    # The first entry is the folder that the doctor was started in, which need not be on anybody else's path.
-    searched = {id(importlib.machinery.PathFinder): sys.path[1:]}
-    for finder in sys.meta_path:
-        try:
-            spec = finder.find_spec(name, searched.get(id(finder)))
-        except (ImportError, ValueError, AttributeError):  # what a broken installation's finder may raise
-            continue
-        if spec is not None:
-            return spec.origin or next(iter(spec.submodule_search_locations or ()), name)
-    return None
+    """Where a top-level name lies that every program of this environment finds. Looked up, not imported."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):  # what a broken installation's finder may raise
+        return None
+    return None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), name)
 
 
 def compiled_name(file: str) -> str:

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from racdino.doctor.checkout.parsing import parse
+
 # At the top of a checkout: data, results and other people's code, which are not the checkout's own.
 SKIPPED = frozenset(
     "data datasets work_dirs outputs pretrain weight weights checkpoints build node_modules venv".split()  # noqa: SIM905
 )
 _NEVER = {"__pycache__", "site-packages"}  # at any depth
 MOST_ENTRIES = 20_000  # of one folder; listing goes on with the next
-MOST_BYTES = 1 << 20  # of one file
+MOST_BYTES = 512 * 1024  # of one file
 MOST_SECONDS = 3.0  # of listing; as many again of reading and parsing, all files together
 DEEPEST = 150  # nodes inside each other: what walks a tree by recursion must come to its end
 
@@ -57,13 +59,16 @@ class Checkout:
         self.linked: list[str] = []
         self._troubles: list[Trouble] = []
         self._seconds = MOST_SECONDS
+        self._by_suffix: dict[str, list[str]] = {}
         self._texts: dict[str, str | None] = {}
         self._trees: dict[str, ast.Module | None] = {}
         self._list()
 
     def files(self, suffix: str) -> list[str]:
         """The names that end in ``suffix``, sorted."""
-        return [name for name in self.names if name.endswith(suffix)]
+        if suffix not in self._by_suffix:
+            self._by_suffix[suffix] = [name for name in self.names if name.endswith(suffix)]
+        return self._by_suffix[suffix]
 
     def text(self, name: str) -> str | None:
         """The file in the encoding that it declares; None where it cannot be had, which ``troubles`` explains."""
@@ -89,7 +94,7 @@ class Checkout:
             return None
         begin = time.monotonic()
         try:
-            return _read(self.root / name)
+            return _read(f"{self.root}/{name}")
         except OSError as error:
             cause, remedy = f"cannot be read: {error.strerror or error}", f"git checkout -- {name}, or chmod u+r {name}"
         except (SyntaxError, ValueError, LookupError) as error:
@@ -108,7 +113,7 @@ class Checkout:
             return None
         begin = time.monotonic()
         try:
-            tree = ast.parse(text)
+            tree = parse(text)
             if not _is_shallow(tree):
                 raise RecursionError
             return tree
@@ -186,14 +191,14 @@ def _is_shallow(tree: ast.Module) -> bool:
     return False
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     # Asked before it is opened: opening a named pipe waits for ever.
-    status = path.stat()
+    status = os.stat(path)  # noqa: PTH116  (a string: there may be 100,000 of them)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is no regular file")
     if status.st_size > MOST_BYTES:
-        raise ValueError(f"it has {status.st_size >> 20} MiB, more than any source")
-    with path.open("rb") as file:
+        raise ValueError(f"it has {status.st_size >> 10} KiB, more than any source")
+    with open(path, "rb") as file:  # noqa: PTH123
         content = file.read(MOST_BYTES + 1)
     encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
     return content.decode(encoding)

@@ -18,6 +18,7 @@ from typing import Any
 
 from racdino.doctor.checkout.configs.module import Module
 from racdino.doctor.checkout.configs.values import LARGEST_TREE, NotEvaluatedError, tree_copy
+from racdino.doctor.checkout.parsing import parse
 from racdino.doctor.unknown import Unknown
 
 LARGEST_FILE = 256 * 1024  # bytes; the largest of mmdetection's 666 configs has 60 KiB
@@ -170,7 +171,7 @@ def config_text(path: Path) -> str:
 
 def _parse(path: Path, text: str) -> ast.Module:
     try:
-        return ast.parse(text)
+        return parse(text)
     except SyntaxError as error:
         raise ConfigTextError("syntax", path, error.lineno or 0, f"{error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
