@@ -60,33 +60,42 @@ def test_other_arguments_are_refused_before_anything_runs(checkout, arguments):
     assert calls(checkout) == []
 
 
-def script(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(checkout / "fix_dinov2_import.sh")]
-    return subprocess.run(
-        command, cwd="/", env={**os.environ, **environment}, capture_output=True, text=True, check=False
+@pytest.fixture
+def doctored(checkout: Path) -> Path:
+    """The checkout with a doctor and steps that note their calls; with `sick` the doctor cannot mend."""
+    for name in ("doctor", "verify"):
+        (checkout / "racdino" / name).mkdir(parents=True)
+        (checkout / "racdino" / name / "__init__.py").touch()
+    (checkout / "racdino/__init__.py").touch()
+    note = "import sys, pathlib\nwith open('calls', 'a') as f: f.write({name!r} + ' '.join(sys.argv[1:]) + '\\n')\n"
+    (checkout / "racdino/doctor/__main__.py").write_text(
+        note.format(name="doctor ") + "raise SystemExit(1 if pathlib.Path('sick').exists() else 0)\n"
     )
+    (checkout / "racdino/verify/steps.py").write_text(note.format(name="steps") + "raise SystemExit(4)\n")
+    return checkout
 
 
-def test_the_script_builds_and_then_runs_the_steps(checkout):
-    (checkout / "racdino" / "verify").mkdir(parents=True)
-    for name in ("racdino/__init__.py", "racdino/verify/__init__.py"):
-        (checkout / name).touch()
-    (checkout / "racdino/verify/steps.py").write_text("print('the five steps'); raise SystemExit(4)")
-    done = script(checkout, PYTHON=sys.executable)
-    assert calls(checkout) == ["build_ext --inplace"]
-    assert "the five steps" in done.stdout
+def script(checkout: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    command = [str(checkout / "fix_dinov2_import.sh")]
+    environment = {**os.environ, "PYTHON": python}
+    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+
+
+DOCTOR = "doctor --fix --yes --only RD301,imports,extensions ."
+
+
+def test_the_script_mends_and_then_runs_the_steps(doctored):
+    done = script(doctored)
+    assert calls(doctored) == [DOCTOR, "steps"], done.stderr
     assert done.returncode == 4
 
 
-def test_the_script_names_a_failed_build(checkout):
-    (checkout / "broken").touch()
-    done = script(checkout, PYTHON=sys.executable)
-    assert done.returncode == 1
-    assert "the build failed" in done.stderr
+def test_the_script_runs_no_steps_where_the_doctor_cannot_mend(doctored):
+    (doctored / "sick").touch()
+    assert script(doctored).returncode == 1
+    assert calls(doctored) == [DOCTOR]
 
 
-def test_the_script_refuses_an_interpreter_without_torch(checkout):
-    done = script(checkout, PYTHON="/bin/false")
-    assert done.returncode == 1
-    assert "/bin/false has no torch and mmcv; run 'make setup' first" in done.stderr
-    assert calls(checkout) == []
+def test_an_interpreter_that_fails_fails_the_script(doctored):
+    assert script(doctored, python="/bin/false").returncode == 1
+    assert calls(doctored) == []

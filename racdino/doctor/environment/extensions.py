@@ -12,7 +12,7 @@ from racdino.doctor.finding import Severity
 from racdino.doctor.mend.plan import Run
 
 _PROJECT = Path(__file__).resolve().parents[3]
-_OURS, _MMCV, _SPCONV = "racdino._C", "mmcv._ext", "spconv.core_cc"
+_MMCV, _SPCONV = "mmcv._ext", "spconv.core_cc"
 _REASONS = (  # what the loader says, and what it means
     (r"undefined symbol: (\S+)", "it was compiled for another torch (undefined symbol {0})"),
     (r"lib(?:c10|torch)\S*: cannot open shared object", "torch's own libraries are not where it looks for them"),
@@ -52,8 +52,7 @@ def op(environment: Environment) -> Iterator[Problem]:
     """
     if not environment.loads.torch:
         return
-    absent = "" if _OURS in environment.loads.files else "racdino is not installed here"
-    error = environment.loads.errors.get(_OURS, absent)
+    error = environment.loads.errors.get("racdino._C")
     if error:
         yield Problem(f"the op does not load: {_reason(error)}", mend=_build(environment))
 

@@ -24,7 +24,7 @@ except BaseException as error:
     answer["errors"]["torch"] = f"{type(error).__name__}: {error}"
     say(); sys.exit()
 def load(name, files):
-    # The whole of what follows the name: the last of the suffixes is a plain ".so", as which every tagged name ends too.
+    # All that follows the name: the last of the suffixes is a plain ".so", and every tagged name ends so too.
     suffixes = importlib.machinery.EXTENSION_SUFFIXES
     usable = [file for file in files if os.path.basename(file).partition(".")[2] in [s[1:] for s in suffixes]]
     answer["files"][name] = sorted(files)
@@ -41,12 +41,17 @@ def load(name, files):
     except BaseException as error:
         answer["errors"][name] = f"{type(error).__name__}: {error}"
 for name, package, pattern in [
-    ("racdino._C", "racdino", "_C.*.so"), ("mmcv._ext", "mmcv", "_ext.*.so"), ("xformers._C", "xformers", "_C.so"),
+    ("mmcv._ext", "mmcv", "_ext.*.so"), ("xformers._C", "xformers", "_C.so"),
     ("cumm.core_cc", "cumm", "core_cc.*.so"), ("spconv.core_cc", "spconv", "core_cc.*.so"),  # which needs cumm's
 ]:
     spec = where(package)
     for folder in list(spec.submodule_search_locations or ())[:1] if spec else []:
         load(name, glob.glob(os.path.join(glob.escape(folder), pattern)))
+if where("racdino"):
+    try:
+        import racdino.ops  # which also knows whether the file is of these sources
+    except BaseException as error:
+        answer["errors"]["racdino._C"] = f"{type(error).__name__}: {error}"
 spec = where("flash_attn_2_cuda")
 if spec and spec.origin:
     load("flash_attn_2_cuda", [spec.origin])

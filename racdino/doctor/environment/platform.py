@@ -84,7 +84,8 @@ def cuda_home(environment: Environment) -> Iterator[Problem]:
 def host_compiler(environment: Environment) -> Iterator[Problem]:
     """nvcc 11.8 takes gcc up to 11; with a newer one it stops at `unsupported GNU version! gcc versions later than 11
     are not supported!`, and torch 2.0.0 only warns beforehand. Debian 12 and Ubuntu 22.10 and later have a newer gcc
-    by default. Looked at only where there is an nvcc, not in the cpu variant: what is compiled already needs no compiler.
+    by default. Looked at only where there is an nvcc, not in the cpu variant: what is compiled already needs no
+    compiler.
     """
     path = environment.variables.get("PATH")
     if environment.variant == "cpu" or not shutil.which("nvcc", path=path):

@@ -11,6 +11,7 @@ KNOWN = (
         "this flash-attn was compiled for another torch or with the other C++ ABI; torch 2.0's wheels have the old one",
         "take the wheel `+cu118torch2.0cxx11abiFALSE-cp310`, or compile it: `invoke setup --flash-attn`",
         "flash-attention#853, #919, #975, #1644, #1783",
+        doctor="RD503",
     ),
     Known(
         "RX502",
@@ -43,6 +44,7 @@ KNOWN = (
         "to have it, `python -m pip install --no-deps xformers==0.0.19`, the one for torch 2.0.0; 0.0.20 and newer "
         "replace torch",
         "the user's record 4; dinov2#151, #513",
+        doctor="RD501",
         role=Role.NOTE,
     ),
     Known(
@@ -60,6 +62,7 @@ KNOWN = (
         "xFormers has no kernel for these tensors: they are on the CPU, of another type, or its kernels did not load",
         "`export XFORMERS_DISABLED=1` for DINOv2's standard attention; `python -m xformers.info` lists the kernels",
         "dinov2#3",
+        doctor="RD502",
     ),
     Known(
         "RX508",
@@ -81,6 +84,7 @@ KNOWN = (
         "xFormers is not installed, and this code imports it without a way around",
         "`python -m pip install --no-deps xformers==0.0.19`, the one for torch 2.0.0",
         "the user's record 4",
+        doctor="RD501",
     ),
     Known(
         "RX511",

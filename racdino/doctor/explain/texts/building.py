@@ -12,6 +12,7 @@ KNOWN = (
         "install CUDA 11.8's compiler and `export CUDA_HOME=/usr/local/cuda-11.8`, or set up with `VARIANT=cpu make "
         "setup`",
         "flash-attention#1229, #509",
+        doctor="RD103",
     ),
     Known(
         "RX402",

@@ -13,6 +13,7 @@ KNOWN = (
         "the op is not installed in this Python: an .egg in the checkout's ops/dist is not an installation",
         "`racdino doctor --fix`, or `make setup` in RacDINO's folder; the checkout's own ops/setup.py is not needed",
         "the user's record 3; ViT-Adapter#166, #176, #37",
+        doctor="RD402",
     ),
     Known(
         "RX422",
@@ -20,6 +21,7 @@ KNOWN = (
         "RacDINO is here and its op has not been compiled",
         _BUILD,
         "racdino/ops/_library.py",
+        doctor="RD402",
     ),
     Known(
         "RX423",
@@ -27,6 +29,7 @@ KNOWN = (
         "RacDINO's op was compiled for another torch or from other sources",
         _BUILD,
         "racdino/ops/_library.py",
+        doctor="RD402",
     ),
     Known(
         "RX424",
@@ -37,6 +40,7 @@ KNOWN = (
         "this MultiScaleDeformableAttention was compiled for another torch",
         "delete that file (`python -m pip uninstall -y MultiScaleDeformableAttention`), then `racdino doctor --fix`",
         "the user's record 3",
+        doctor="RD402",
     ),
     Known(
         "RX425",
@@ -44,6 +48,7 @@ KNOWN = (
         "mmcv-full was compiled for another torch than the one installed",
         "compile it again for this torch: `make setup`",
         "mmcv#2938",
+        doctor="RD404",
     ),
     Known(
         "RX426",
@@ -51,6 +56,7 @@ KNOWN = (
         "an extension was loaded before torch, whose folder of libraries nobody has searched yet",
         "`import torch` before it; RacDINO's `MultiScaleDeformableAttention` does so itself",
         "the user's record",
+        doctor="RD402",
     ),
     Known(
         "RX427",
@@ -83,6 +89,7 @@ KNOWN = (
         "--no-build-isolation "
         "--no-binary mmcv-full --force-reinstall --no-deps mmcv-full==1.6.0`, or `VARIANT=cu118 make setup`",
         "SparseBEV#84; mmcv#1923",
+        doctor="RD203",
     ),
     Known(
         "RX431",
@@ -126,6 +133,7 @@ KNOWN = (
         '`python -c "import MultiScaleDeformableAttention as m; print(m.__path__)"` says where: remove it or '
         "PYTHONPATH",
         "ViT-Adapter#166",
+        doctor="RD403",
     ),
     Known(
         "RX436",

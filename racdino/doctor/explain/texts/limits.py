@@ -15,6 +15,7 @@ KNOWN = (
         "the loader's shared memory /dev/shm is full; containers get 64 MiB where nothing else is said",
         "start the container with `--shm-size=16g` or `--ipc=host`",
         "pytorch#5040, #1355; mmdetection#1997",
+        doctor="RD901",
     ),
     Known(
         "RX902",
@@ -30,6 +31,7 @@ KNOWN = (
         "this process may not open more files",
         "`ulimit -n 65536` before the command, in docker `--ulimit nofile=65536`",
         "pytorch#973",
+        doctor="RD903",
     ),
     Known(
         "RX904",
@@ -38,6 +40,7 @@ KNOWN = (
         "`df -h . /tmp ~/.cache /dev/shm` says which; TMPDIR moves /tmp, `max_keep_ckpts` in checkpoint_config keeps "
         "fewer",
         "vllm#17163",
+        doctor="RD906",
     ),
     Known(
         "RX905",
@@ -52,6 +55,7 @@ KNOWN = (
         "numba may not write its cache, neither beside the package nor in the home folder",
         "`export NUMBA_CACHE_DIR=/tmp/numba`",
         "numba#4032; nf-core/sopa#20",
+        doctor="RD907",
     ),
     Known(
         "RX907",
@@ -59,6 +63,7 @@ KNOWN = (
         "{0} is to be written and lies on a read-only file system, as in apptainer or with `--read-only`",
         "`export HOME=/tmp XDG_CACHE_HOME=/tmp/cache`, or mount a folder there",
         "aslprep#391",
+        doctor="RD907",
     ),
     Known(
         "RX908",
@@ -70,6 +75,7 @@ KNOWN = (
         "the results folder belongs to another user, mostly root, whom an earlier container ran as",
         '`sudo chown -R "$(id -u):$(id -g)" outputs work_dirs`, and start containers with `--user "$(id -u):$(id -g)"`',
         "google/deepvariant#550; autogen#592",
+        doctor="RD902",
     ),
     Known(
         "RX909",
@@ -88,6 +94,7 @@ KNOWN = (
         "this user may not start more threads, and every process starts as many as there are cores",
         "`export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1`; `ulimit -u` shows the limit, in docker `--pids-limit=-1`",
         "OpenBLAS' FAQ",
+        doctor="RD905",
     ),
     Known(
         "RX911",
@@ -105,6 +112,7 @@ KNOWN = (
         "matplotlib cannot write its folder and works with a temporary one; nothing is wrong",
         "`export MPLCONFIGDIR=/tmp/matplotlib` spares the seconds",
         "matplotlib's manual",
+        doctor="RD907",
         role=Role.NOTE,
     ),
     Known(

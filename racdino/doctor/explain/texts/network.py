@@ -16,6 +16,7 @@ KNOWN = (
         "a proxy of the company signs connections with a certificate that is not known here",
         "`export SSL_CERT_FILE=/path/to/company-ca.pem REQUESTS_CA_BUNDLE=$SSL_CERT_FILE`; never switch the check off",
         "pip's and uv's manuals; README, Setting up",
+        doctor="RD953",
     ),
     Known(
         "RX952",
@@ -58,6 +59,7 @@ KNOWN = (
         "a variable names a file of certificates that does not exist: {0}",
         "correct or `unset REQUESTS_CA_BUNDLE CURL_CA_BUNDLE SSL_CERT_FILE`",
         "requests' manual",
+        doctor="RD953",
     ),
     Known(
         "RX957",
@@ -70,6 +72,7 @@ KNOWN = (
         "a proxy variable is not of the form http://host:port",
         "`env | grep -i proxy` shows them: write `http://host:port`, also for https",
         "urllib3's manual",
+        doctor="RD951",
     ),
     Known(
         "RX958",
