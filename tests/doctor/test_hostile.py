@@ -160,7 +160,9 @@ def test_what_was_not_looked_at_is_said(checkout, monkeypatch):
     monkeypatch.setattr(subject, "MOST_ENTRIES", 3)
     assert any("has more than 3 entries; the rest was not looked at" in line for line in said(checkout))
     monkeypatch.setattr(subject, "MOST_ENTRIES", 20_000)
-    monkeypatch.setattr(subject, "MOST_SECONDS", 0.0)
+    monkeypatch.setattr(subject, "MOST_READING", 1e-9)
+    assert any("reading stopped after 1e-09 s" in line for line in said(checkout))
+    monkeypatch.setattr(subject, "MOST_LISTING", 0.0)
     assert any("listing stopped after 0 s" in line for line in said(checkout))
 
 

@@ -13,9 +13,8 @@ from racdino.doctor.checkout.subject import Checkout
 from racdino.doctor.finding import Severity
 
 # Where people keep data. `/tmp` and the system's own folders are made as needed, and `/api/v1` is no path.
-_PATH = re.compile(
-    r"/(?:home|root|Users|mnt|media|data\d*|nfs\d*|ssd\d*|hdd\d*|disk\d*|raid\d*|storage|share[d]?)/[\w./-]+$"
-)
+_PLACES = r"/(?:home|root|Users|mnt|media|data\d*|nfs\d*|ssd\d*|hdd\d*|disk\d*|raid\d*|storage|shared?)/"
+_PATH = re.compile(_PLACES + r"[\w./-]+$")
 _RESULTS = ("outputs", "work_dirs")
 
 
@@ -35,7 +34,8 @@ def paths_exist(checkout: Checkout) -> Iterator[Problem]:
     RD740 for this. One line for each missing folder and file.
     """
     for file in checkout.files(".py"):
-        tree = None if file.startswith(("configs/", "tests/")) else checkout.tree(file)
+        text = None if file.startswith(("configs/", "tests/")) else checkout.text(file)
+        tree = checkout.tree(file) if text and re.search(_PLACES, text) else None
         seen = set()
         for line, value in _strings(tree) if tree else ():
             missing = _missing(value)

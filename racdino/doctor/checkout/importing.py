@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from racdino.doctor.checkout.modules import Modules, outside
-from racdino.doctor.checkout.statements import Import, Opaque, Step, bound_names, public_names, steps
+from racdino.doctor.checkout.statements import Import, Opaque, Step, all_names, bound_names, steps
 from racdino.doctor.checkout.subject import Checkout
 
 _ALWAYS = frozenset(
-    ["__all__", "__name__", "__file__", "__doc__", "__path__", "__version__", "__dict__", "__package__"]
+    ["__name__", "__file__", "__doc__", "__path__", "__dict__", "__package__", "__spec__", "__loader__"]
 )
 _DEEPEST = 200  # imports inside each other; a checkout has about ten
 
@@ -86,6 +86,11 @@ class Importing:
 
     def _run(self, file: str, step: Import, state: _State, chain: tuple[str, ...]) -> None:
         target = absolute(self.modules, file, step)
+        if target is None:
+            state.open = True
+            if not step.guarded and not self.modules.inside_package:
+                self._fail(Failure("nowhere", file, step, chain, "." * step.level + step.module))
+            return
         top = target.split(".")[0]
         if step.level == 0 and self.modules.find(top) is None:
             if not outside(top) and not step.guarded:
@@ -104,7 +109,7 @@ class Importing:
             return
         for name, bound in step.names:
             if name == "*":
-                self._star(found, state)
+                self._star(found, state, chain)
             elif not self._has(found, name, chain) and not step.guarded:
                 kind = "absent" if self._states[found].done else "early"
                 self._fail(Failure(kind, file, step, chain, target, name))
@@ -140,12 +145,16 @@ class Importing:
         state.names.add(name)
         return True
 
-    def _star(self, file: str, state: _State) -> None:
-        tree = self.modules.checkout.tree(file) if file.endswith(".py") else None
-        if tree is None or self._states[file].open:
+    def _star(self, file: str, state: _State, chain: tuple[str, ...]) -> None:
+        source = self._states[file]
+        tree = self.modules.checkout.tree(file) if file.endswith(".py") and "__all__" in source.names else None
+        listed = all_names(tree) if tree else None
+        if source.open or (tree and listed is None):
             state.open = True
-            return
-        state.names |= self._states[file].names | set(public_names(tree))
+        elif listed is None:
+            state.names |= {name for name in source.names if not name.startswith("_")}
+        else:
+            state.names |= {name for name, _ in listed if self._has(file, name, chain)}
 
     def _steps_of(self, file: str) -> list[Step] | None:
         if file not in self._steps:
@@ -157,12 +166,14 @@ class Importing:
         self.failures.setdefault((failure.file, failure.step.line, failure.target, failure.name), failure)
 
 
-def absolute(modules: Modules, file: str, step: Import) -> str:
-    """The dotted name that an import means: relative ones start at the file's own package."""
+def absolute(modules: Modules, file: str, step: Import) -> str | None:
+    """The dotted name that an import means: relative ones start at the file's own package; None where they leave it."""
     if step.level == 0:
         return step.module
     package = modules.package(file).split(".") if modules.package(file) else []
-    base = package[: len(package) - (step.level - 1)] if step.level > 1 else package
+    if step.level > len(package):
+        return None
+    base = package[: len(package) - (step.level - 1)]
     return ".".join([*base, *([step.module] if step.module else [])])
 
 

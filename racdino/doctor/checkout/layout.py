@@ -88,8 +88,8 @@ def readable(checkout: Checkout) -> Iterator[Problem]:
     (`<<<<<<<`) that a commit left behind are the usual reason, tabs among spaces and a truncated copy the next.
 
     Each file is decoded as it declares and parsed once; nothing is executed. Named pipes, devices, files above 512 KiB,
-    folders with more than 20,000 entries and folders behind symbolic links are named and not read, and after three
-    seconds of listing and three of reading the rest is left. Only what training imports and Python could not import
+    folders with more than 20,000 entries and folders behind symbolic links are named and not read, and after two
+    seconds of listing and five of reading the rest is left. Only what training imports and Python could not import
     either is an error.
     """
     reached = importing(checkout).reached

@@ -28,6 +28,7 @@ class Modules:
 
     Attributes:
         roots: folders that are searched, relative to the checkout; the first is the checkout itself.
+        inside_package: the checkout is a package itself, so that relative imports may lead out of it.
     """
 
     def __init__(self, checkout: Checkout, roots: tuple[str, ...] = ("",)) -> None:
@@ -35,6 +36,7 @@ class Modules:
         self.roots = roots
         self._files = frozenset(name for name in checkout.names if name.endswith(".py"))
         self._folders = frozenset(checkout.folders)
+        self.inside_package = "__init__.py" in self._files
         self._linked = frozenset(checkout.linked)
         compiled = {compiled_name(name): name for name in checkout.names if name.endswith(".so")}
         self._compiled = {bare: name for bare, name in compiled.items() if name[len(bare) :] in _SUFFIXES}

@@ -109,7 +109,8 @@ class _Class:
 def _classes(checkout: Checkout) -> tuple[_Class, ...]:
     found = []
     for file in checkout.files(".py"):
-        tree = checkout.tree(file)
+        text = checkout.text(file) or ""
+        tree = checkout.tree(file) if "register_module" in text or any(name in text for name in BACKBONE) else None
         for node in ast.walk(tree) if tree else ():
             if isinstance(node, ast.ClassDef):
                 found.append(_class(node, file))

@@ -110,6 +110,7 @@ def _statement(node: ast.stmt, guarded: bool, alone: bool) -> Iterator[Step]:
         if isinstance(node, ast.ClassDef):
             yield from (step for step in _block(node.body, guarded) if isinstance(step, Import))
     elif isinstance(node, ast.If):
+        yield from _header(node)
         if _is_type_checking(node.test) or _is_main(node.test):
             yield from _block(node.orelse, guarded)
         else:
@@ -126,15 +127,39 @@ def _statement(node: ast.stmt, guarded: bool, alone: bool) -> Iterator[Step]:
 
 
 def _other(node: ast.stmt, guarded: bool) -> Iterator[Step]:
-    names = {found.id for found in ast.walk(node) if isinstance(found, ast.Name) and isinstance(found.ctx, ast.Store)}
-    if names:
-        yield Definition(frozenset(names))
-    if any(
-        isinstance(found, ast.Call) and _called(found) in {"exec", "globals", "setattr"} for found in ast.walk(node)
-    ):
-        yield Opaque()
+    yield from _header(node)
     if isinstance(node, (ast.With, ast.For, ast.While)):
         yield from _block(node.body, guarded or _suppresses(node))
+        yield from _block(getattr(node, "orelse", []), guarded)
+    elif any(isinstance(child, ast.AST) and hasattr(child, "body") for child in ast.iter_child_nodes(node)):
+        yield Opaque()  # `match`, and what later Pythons may add
+
+
+def _header(node: ast.stmt) -> Iterator[Step]:
+    """What a statement does apart from the statements inside it."""
+    parts = [child for child in ast.iter_child_nodes(node) if not isinstance(child, (ast.stmt, ast.excepthandler))]
+    if isinstance(node, ast.AnnAssign) and node.value is None:
+        return  # `x: int` binds nothing
+    names = frozenset(name for part in parts for name in _stored(part))
+    if names:
+        yield Definition(names)
+    calls = (found for part in parts for found in ast.walk(part) if isinstance(found, ast.Call))
+    if any(_called(call) in {"exec", "globals", "setattr"} for call in calls):
+        yield Opaque()
+
+
+def _stored(node: ast.AST) -> Iterator[str]:
+    """The names that an expression or a target binds; those of a comprehension are its own."""
+    if isinstance(node, ast.Name):
+        if isinstance(node.ctx, ast.Store):
+            yield node.id
+    elif isinstance(node, ast.Lambda):
+        return
+    elif isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+        yield from (inner.target.id for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _stored(child)
 
 
 def _suppresses(node: ast.stmt) -> bool:

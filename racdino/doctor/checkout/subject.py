@@ -21,7 +21,8 @@ SKIPPED = frozenset(
 _NEVER = {"__pycache__", "site-packages"}  # at any depth
 MOST_ENTRIES = 20_000  # of one folder; listing goes on with the next
 MOST_BYTES = 512 * 1024  # of one file
-MOST_SECONDS = 3.0  # of listing; as many again of reading and parsing, all files together
+MOST_LISTING = 2.0  # seconds
+MOST_READING = 5.0  # seconds of reading and parsing, all files together
 DEEPEST = 150  # nodes inside each other: what walks a tree by recursion must come to its end
 
 
@@ -58,7 +59,7 @@ class Checkout:
         self.folders: list[str] = []
         self.linked: list[str] = []
         self._troubles: list[Trouble] = []
-        self._seconds = MOST_SECONDS
+        self._seconds = MOST_READING
         self._by_suffix: dict[str, list[str]] = {}
         self._texts: dict[str, str | None] = {}
         self._trees: dict[str, ast.Module | None] = {}
@@ -131,17 +132,17 @@ class Checkout:
 
     def _spend(self, seconds: float, name: str) -> None:
         if self._seconds > 0 >= self._seconds - seconds:
-            cause = f"was the last file that was looked at: reading stopped after {MOST_SECONDS:g} s"
+            cause = f"was the last file that was looked at: reading stopped after {MOST_READING:g} s"
             self._troubles.append(Trouble(name, cause))
         self._seconds -= seconds
 
     def _list(self) -> None:
-        end = time.monotonic() + MOST_SECONDS
+        end = time.monotonic() + MOST_LISTING
         waiting = [""]
         while waiting:
             folder = waiting.pop()
             if time.monotonic() > end:
-                cause = f"and {len(waiting)} folders more were not looked at: listing stopped after {MOST_SECONDS:g} s"
+                cause = f"and {len(waiting)} folders more were not looked at: listing stopped after {MOST_LISTING:g} s"
                 self._troubles.append(Trouble(folder, cause))
                 break
             self.folders.append(folder)
