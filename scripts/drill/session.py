@@ -55,7 +55,12 @@ def _record(command: str, home: str) -> str:
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=home,
-        env={**os.environ, "HOME": home, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env={
+            **os.environ,
+            "HOME": home,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(tree.ROOT),  # these sources' doctor, whichever checkout the environment was made for
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
