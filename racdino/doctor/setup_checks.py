@@ -1,4 +1,4 @@
-"""Behind ``python check_dinov2_setup.py`` and ``racdino doctor``: imports, extension, configs, weights and data set."""
+"""Behind ``python check_dinov2_setup.py``: imports, extension, configs, weights and data set."""
 
 from __future__ import annotations
 
