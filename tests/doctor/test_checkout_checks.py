@@ -208,3 +208,4 @@ def test_paths_of_other_machines_and_what_only_looks_like_one(tmp_path):
     code = '"""/home/user0/doc is prose"""\nA = "/home/user0/data"\nB = "/home/user0/b"\nC = "/api/v1"\nD = "/tmp/x"\n'
     (problem,) = found(write(tmp_path, {"a.py": code, "tests/b.py": code, "configs/c.py": code}), "RD640")
     assert (problem.place, problem.severity) == ("a.py:2", Severity.OPTIONAL)
+    assert problem.cause == "/home/user0 is not on this machine; 1 more lines name it"

@@ -31,17 +31,19 @@ def paths_exist(checkout: Checkout) -> Iterator[Problem]:
     data set is opened.
 
     Seen in the strings of Python files, comments and docstrings left out; tests are not looked at, and configs have
-    RD740 for this. One line for each missing folder and file.
+    RD740 for this. One line for each missing folder.
     """
+    places: dict[str, list[str]] = {}
     for file in checkout.files(".py"):
         text = None if file.startswith(("configs/", "tests/")) else checkout.text(file)
         tree = checkout.tree(file) if text and re.search(_PLACES, text) else None
-        seen = set()
         for line, value in _strings(tree) if tree else ():
             missing = _missing(value)
-            if missing and missing not in seen:
-                seen.add(missing)
-                yield Problem(f"{value} lies in {missing}, which is not on this machine", place=f"{file}:{line}")
+            if missing:
+                places.setdefault(missing, []).append(f"{file}:{line}")
+    for missing, found in places.items():
+        more = f"; {len(found) - 1} more lines name it" if len(found) > 1 else ""
+        yield Problem(f"{missing} is not on this machine{more}", place=found[0])
 
 
 @check(

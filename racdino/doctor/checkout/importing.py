@@ -24,6 +24,7 @@ class _State:
     names: set[str] = field(default_factory=set)
     open: bool = False  # may have any name
     done: bool = False
+    guarded: bool = False  # imported where a failure breaks nothing, so that none was noted
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Importing:
         self.modules = modules
         self.failures: dict[tuple[str, int, str, str], Failure] = {}
         self.reached: set[str] = set()
+        self._guards = 0  # how many of the imports that are under way are guarded
         self._steps: dict[str, list[Step] | None] = {}
         for entry in modules.tops:
             self._states: dict[str, _State] = {}
@@ -66,9 +68,9 @@ class Importing:
 
     def _enter(self, file: str, chain: tuple[str, ...]) -> _State:
         state = self._states.get(file)
-        if state is not None:
+        if state is not None and (self._guards or not state.guarded or not state.done):
             return state
-        state = self._states[file] = _State(names=set(_ALWAYS))
+        state = self._states[file] = _State(set(_ALWAYS), guarded=self._guards > 0)
         self.reached.add(file)
         todo = self._steps_of(file)
         if todo is None or len(chain) > _DEEPEST:
@@ -79,7 +81,9 @@ class Importing:
             if isinstance(step, Opaque):
                 state.open = True
             elif isinstance(step, Import):
+                self._guards += step.guarded
                 self._run(file, step, state, chain)
+                self._guards -= step.guarded
             state.names |= bound_names(step)
         state.done = True
         return state
@@ -88,12 +92,12 @@ class Importing:
         target = absolute(self.modules, file, step)
         if target is None:
             state.open = True
-            if not step.guarded and not self.modules.inside_package:
+            if not self.modules.inside_package:
                 self._fail(Failure("nowhere", file, step, chain, "." * step.level + step.module))
             return
         top = target.split(".")[0]
         if step.level == 0 and self.modules.find(top) is None:
-            if not outside(top) and not step.guarded:
+            if not outside(top):
                 self._fail(Failure("nowhere", file, step, chain, target))
                 state.open = True
                 meant = self.modules.meant(file, step.module)
@@ -104,13 +108,12 @@ class Importing:
         found = self._enter_all(target, chain)
         if found is None:
             state.open = True
-            if not step.guarded:
-                self._fail(Failure("nowhere", file, step, chain, target))
+            self._fail(Failure("nowhere", file, step, chain, target))
             return
         for name, bound in step.names:
             if name == "*":
                 self._star(found, state, chain)
-            elif not self._has(found, name, chain) and not step.guarded:
+            elif not self._has(found, name, chain):
                 kind = "absent" if self._states[found].done else "early"
                 self._fail(Failure(kind, file, step, chain, target, name))
             state.names.add(bound)
@@ -163,7 +166,8 @@ class Importing:
         return self._steps[file]
 
     def _fail(self, failure: Failure) -> None:
-        self.failures.setdefault((failure.file, failure.step.line, failure.target, failure.name), failure)
+        if not self._guards:
+            self.failures.setdefault((failure.file, failure.step.line, failure.target, failure.name), failure)
 
 
 def absolute(modules: Modules, file: str, step: Import) -> str | None:

@@ -27,12 +27,13 @@ def own_parts(checkout: Checkout) -> Iterator[Problem]:
     to be the working directory or on `sys.path`. The answer is `ModuleNotFoundError: No module named
     'dino_v2_adapter'`: the first problem of the integration record.
 
-    Seen in the text: the name is no top-level module of the checkout, of the standard library or of anything
-    installed, but a neighbour of the file. `import __all__` is replaced by the neighbour's public names.
+    Seen in the text of files that training imports: the name is no top-level module of the checkout, of the standard
+    library or of anything installed, but a neighbour of the file. `import __all__` is replaced by the neighbour's
+    public names.
     """
-    modules = importing(checkout).modules
+    modules, reached = importing(checkout).modules, importing(checkout).reached
     for file, step in imports(checkout):
-        if not step.level and not step.guarded and _beside(modules, file, step):
+        if file in reached and not step.level and not step.guarded and _beside(modules, file, step):
             code = _with_dot(modules, file, step)
             mend = ReplaceStatement(file, step.line, code) if code and step.mendable else None
             cause = f"`{_written(step)}` asks for a top-level module, but {_top(step)} lies beside this file"
@@ -54,14 +55,14 @@ def from_a_root(checkout: Checkout) -> Iterator[Problem]:
     package a second time under another name while it is still being imported under the first. Both end in the circular
     import of the integration record's second problem; the chain of imports that leads back is printed.
 
-    Seen in the text: the name is not at the top of the checkout, but it lies beside one of the packages that
-    the file is in. The mend is the relative import of the same module.
+    Seen in the text of files that training imports: the name is not at the top of the checkout, but it lies beside one
+    of the packages that the file is in. The mend is the relative import of the same module.
     """
     paper = importing(checkout)
     chains = {failure.file: failure.chain for failure in paper.failures.values()}
     for file, step in imports(checkout):
         found = None if step.level or step.guarded else paper.modules.meant(file, step.module)
-        if found is None or _beside(paper.modules, file, step):
+        if file not in paper.reached or found is None or _beside(paper.modules, file, step):
             continue
         code = _relative(paper.modules, file, step, found)
         mend = ReplaceStatement(file, step.line, code) if code and step.mendable else None

@@ -36,13 +36,12 @@ def path_edits(checkout: Checkout) -> Iterator[Problem]:
     second. It works as long as nobody moves a folder, so this is a remark; what breaks has a code of its own.
 
     Seen in the text of files that training imports. Adding the checkout's own folder, as programs in `tools/` do, is
-    not counted.
+    not counted, nor is a folder that only running the code would tell.
     """
     reached = importing(checkout).reached
     for edit in edits(checkout):
-        if edit.folder != "" and not is_egg(edit) and edit.file in reached:  # an .egg is RD620's
-            adds = f"adds {edit.folder}" if edit.folder else "adds a folder that the text does not tell"
-            yield Problem(f"`sys.path` is edited: `{edit.shown}` {adds}", place=f"{edit.file}:{edit.line}")
+        if edit.path not in {None, "."} and not is_egg(edit) and edit.file in reached:  # an .egg is RD620's
+            yield Problem(f"`sys.path` is edited: `{edit.shown}` adds {edit.path}", place=f"{edit.file}:{edit.line}")
 
 
 @check(

@@ -82,7 +82,9 @@ class Modules:
         for parent in [folder, *folder.parents][:-1]:
             beside = self.below(str(parent), top)
             if beside and (beside.endswith(".py") or self.is_package(beside)) and self.below(str(parent), module):
-                return ".".join((*parent.parts, module))
+                found = ".".join((*parent.parts, module))
+                # A module or package that asks for its own name means somebody else's: mmcv/tensorrt asks for tensorrt.
+                return None if f"{self.dotted(file)}.".startswith(f"{found}.") else found
         return None
 
     def importable(self, file: str) -> bool:

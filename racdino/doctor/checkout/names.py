@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from racdino.doctor.check import Group, Problem, check
-from racdino.doctor.checkout.importing import importing
+from racdino.doctor.checkout.importing import absolute, importing, imports
 from racdino.doctor.checkout.statements import Opaque, all_names, bound_names, steps
 from racdino.doctor.checkout.subject import Checkout
 from racdino.doctor.finding import Severity
@@ -23,15 +23,17 @@ BACKBONE = ("DinoAdapter", "DinoVisionTransformer")
     Group.IMPORTS,
     "every name in `__all__` is defined",
     remedy="correct the name in `__all__`, or import it above",
+    severity=Severity.OPTIONAL,
     of_checkout=True,
 )
 def listed_names(checkout: Checkout) -> Iterator[Problem]:
     """`from package import *` fails with `AttributeError: module has no attribute 'X'` where `__all__` lists a name
     that the module does not have: a class that was renamed or an import that was deleted.
 
-    Seen in the text of every module whose names can be read off it.
+    Seen in the text of every module whose names can be read off it. An error where training imports `*` from it.
     """
     modules = importing(checkout).modules
+    starred = _starred(checkout)
     for file in checkout.files(".py"):
         tree = checkout.tree(file)
         todo = steps(tree) if tree else []
@@ -40,7 +42,19 @@ def listed_names(checkout: Checkout) -> Iterator[Problem]:
             continue
         for name, line in all_names(tree) or ():
             if name not in defined and modules.below(str(PurePosixPath(file).parent), name) is None:
-                yield Problem(f"`__all__` lists `{name}`, which this module does not define", place=f"{file}:{line}")
+                cause = f"`__all__` lists `{name}`, which this module does not define"
+                yield Problem(cause, "", f"{file}:{line}", Severity.ERROR if file in starred else None)
+
+
+def _starred(checkout: Checkout) -> set[str | None]:
+    """The files that training imports everything of."""
+    paper = importing(checkout)
+    wanted = [
+        absolute(paper.modules, file, step)
+        for file, step in imports(checkout)
+        if ("*", "*") in step.names and file in paper.reached
+    ]
+    return {paper.modules.find(dotted) for dotted in wanted if dotted}
 
 
 @check(

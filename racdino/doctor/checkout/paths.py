@@ -17,14 +17,21 @@ class Edit:
     """One edit.
 
     Attributes:
-        folder: the checkout's folder that it adds, relative; None where the text does not say, or it lies outside.
+        path: what it adds, relative to the checkout or absolute; None where the text does not say.
         shown: the expression as it is written.
     """
 
     file: str
     line: int
-    folder: str | None
+    path: str | None
     shown: str
+
+    @property
+    def folder(self) -> str | None:
+        """The checkout's folder that it adds, relative; None where it is none, as far as the text says."""
+        if self.path is None or self.path.startswith(("/", "..")):
+            return None
+        return "" if self.path == "." else self.path
 
 
 @lru_cache(maxsize=2)
@@ -46,8 +53,9 @@ def _edits(checkout: Checkout, file: str) -> Iterator[Edit]:
     constants = _constants(tree, file) if tree else {}
     for node in ast.walk(tree) if tree else ():
         for value in _added(node):
-            folder = _folder(value, file, constants)
-            yield Edit(file, value.lineno, folder, ast.get_source_segment(text, value) or "...")
+            path = _path(value, file, constants)
+            normal = None if path is None else os.path.normpath(path)
+            yield Edit(file, value.lineno, normal, ast.get_source_segment(text, value) or "...")
 
 
 def _added(node: ast.AST) -> list[ast.expr]:
@@ -79,14 +87,6 @@ def _constants(tree: ast.Module, file: str) -> dict[str, str]:
             if value is not None:
                 found[node.targets[0].id] = value
     return found
-
-
-def _folder(node: ast.expr, file: str, constants: dict[str, str]) -> str | None:
-    value = _path(node, file, constants)
-    if value is None:
-        return None
-    normal = os.path.normpath(value)
-    return None if normal.startswith(("/", "..")) else "" if normal == "." else normal
 
 
 def _path(node: ast.expr, file: str, constants: dict[str, str]) -> str | None:

@@ -18,7 +18,7 @@ class Import:
         module: dotted, without the dots of a relative import; empty in ``from . import x``.
         names: (name, bound as) after ``from ... import``; empty for a plain import.
         bound: what a plain import binds.
-        guarded: a failure is caught, so that it breaks nothing.
+        guarded: a failure is caught, or the import happens only under a condition that the text cannot decide.
         statement: the whole statement's number among those of its line; only the sole one of a line can be replaced.
     """
 
@@ -47,8 +47,13 @@ Step = Union[Import, Definition, Opaque]  # noqa: UP007  (evaluated, on Python 3
 
 
 def steps(tree: ast.Module) -> list[Step]:
-    """All of it, branches of ``if`` and ``try`` one after the other, functions not entered."""
-    return list(_block(tree.body, guarded=False))
+    """All of it, branches of ``if`` and ``try`` one after the other, functions not entered but for ``global``."""
+    inside = [node for node in ast.walk(tree) if isinstance(node, (ast.Call, ast.Global))]
+    made = frozenset(name for node in inside if isinstance(node, ast.Global) for name in node.names)
+    first: list[Step] = [Definition(made)] if made else []
+    if any(isinstance(node, ast.Call) and _makes_names(node) for node in inside):
+        first.append(Opaque())
+    return [*first, *_block(tree.body, guarded=False)]
 
 
 def all_names(tree: ast.Module) -> list[tuple[str, int]] | None:
@@ -114,13 +119,14 @@ def _statement(node: ast.stmt, guarded: bool, alone: bool) -> Iterator[Step]:
         if _is_type_checking(node.test) or _is_main(node.test):
             yield from _block(node.orelse, guarded)
         else:
-            yield from _block(node.body, guarded)
-            yield from _block(node.orelse, guarded)
+            yield from _block(node.body, guarded=True)
+            yield from _block(node.orelse, guarded=True)
     elif isinstance(node, ast.Try):
-        yield from _block(node.body, guarded or any(map(_catches, node.handlers)))
+        caught = guarded or any(map(_catches, node.handlers))
+        yield from _block(node.body, caught)
         for handler in node.handlers:
             yield from _block(handler.body, guarded)
-        yield from _block(node.orelse, guarded)
+        yield from _block(node.orelse, caught)
         yield from _block(node.finalbody, guarded)
     else:
         yield from _other(node, guarded)
@@ -143,8 +149,7 @@ def _header(node: ast.stmt) -> Iterator[Step]:
     names = frozenset(name for part in parts for name in _stored(part))
     if names:
         yield Definition(names)
-    calls = (found for part in parts for found in ast.walk(part) if isinstance(found, ast.Call))
-    if any(_called(call) in {"exec", "globals", "setattr"} for call in calls):
+    if "__getattr__" in names:  # as lazy_loader makes it
         yield Opaque()
 
 
@@ -160,6 +165,13 @@ def _stored(node: ast.AST) -> Iterator[str]:
     else:
         for child in ast.iter_child_nodes(node):
             yield from _stored(child)
+
+
+def _makes_names(call: ast.Call) -> bool:
+    """``exec(...)``, ``globals()``, ``setattr(sys.modules[...], ...)``."""
+    if _called(call) == "setattr":
+        return bool(call.args) and isinstance(call.args[0], ast.Subscript)
+    return _called(call) in {"exec", "globals"}
 
 
 def _suppresses(node: ast.stmt) -> bool:
