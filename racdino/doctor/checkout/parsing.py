@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,12 @@ def parse(text: str) -> ast.Module:
         SyntaxError, ValueError, RecursionError, MemoryError: as ``ast.parse`` does; MemoryError also where there is no
             room for a stack that is deep enough.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of invalid escapes in strings, which are the checkout's own affair
+        return _parsed(text)
+
+
+def _parsed(text: str) -> ast.Module:
     if len(text) <= _SMALL:
         return ast.parse(text)
     outcome: list[ast.Module | Exception] = []
