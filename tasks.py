@@ -209,7 +209,7 @@ def save(c: Context, file: str, name: str = "") -> None:
 
 @task
 def drill(c: Context) -> None:
-    """Break copies of the environment and of a checkout, one fault at a time, and print what the doctor makes of each."""
+    """Break copies of the environment and of a checkout, one fault at a time, and print what the doctor says."""
     _in_environment(c, "-m", "scripts.drill")
 
 

@@ -1,8 +1,9 @@
-"""RD901 to RD908: what the system lets a training run use."""
+"""RD901 to RD909: what the system lets a training run use."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -163,6 +164,26 @@ def threads(environment: Environment) -> Iterator[Problem]:
             yield Problem(f"{name} is {value!r}, no number of threads")
         elif int(value) > 4 * (os.cpu_count() or 1):
             yield Problem(f"{name} is {value} on {os.cpu_count()} cores")
+
+
+@check(
+    "RD909",
+    Group.LIMITS,
+    "the user has a name",
+    remedy="`export USER=racdino LOGNAME=racdino`",
+    severity=Severity.OPTIONAL,
+)
+def user_name(environment: Environment) -> Iterator[Problem]:
+    """In a container that runs as `--user 12345` there is no line for that number in `/etc/passwd`, and what asks for
+    the name, torch's compile cache among it, ends in `KeyError: 'getpwuid(): uid not found: 12345'`
+    (pytorch#140765). Python takes the name from `LOGNAME` or `USER` before it looks there; the image sets them.
+    """
+    if environment.variables.get("LOGNAME") or environment.variables.get("USER"):
+        return
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        yield Problem(f"user {os.getuid()} has no name in /etc/passwd, and neither LOGNAME nor USER gives one")
 
 
 def _cgroup_limit() -> int | None:
