@@ -1,5 +1,7 @@
 """How a check is written down: its code, its page and its function are one object. Standard library only, Python 3.8.
 
+For example:
+
     @check("RD101", Group.PLATFORM, "Python is 3.10", remedy="make setup brings Python 3.10")
     def python_version(environment: Environment) -> Iterator[Problem]:
         \"""Why it matters and how it is seen: the text of docs/doctor/RD101.md.\"""
