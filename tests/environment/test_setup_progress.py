@@ -78,6 +78,7 @@ from pathlib import Path
 from scripts.setup.main import _terminate
 from scripts.setup.progress import run
 signal.signal(signal.SIGTERM, _terminate)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, such as these tests, ignore it
 run([sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"],
     "step", 1, Path({str(tmp_path / "x.log")!r}), os.environ)
 """
