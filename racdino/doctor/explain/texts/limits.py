@@ -48,6 +48,7 @@ KNOWN = (
         "the container runs as user {0}, who has no name in its /etc/passwd",
         "`export USER=me HOME=/tmp TORCHINDUCTOR_CACHE_DIR=/tmp/inductor`; RacDINO's image runs as any user",
         "pytorch#140765; vllm PR 46734",
+        doctor="RD909",
     ),
     Known(
         "RX906",
