@@ -120,7 +120,7 @@ KNOWN = (
             "The repository '…' no longer has a Release file",
         ),
         "the distribution of this image is out of support and its packages have left the mirror {0}",
-        "use its archive (archive.debian.org, old-releases.ubuntu.com), or a newer base; RacDINO's `make image` has "
+        "use the archive that its distributor keeps of old releases, or a newer base; RacDINO's `make image` has "
         "its "
         "packages by hash",
         "woocommerce-gateway-stripe PR 5904",
