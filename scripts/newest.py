@@ -29,6 +29,7 @@ PACKAGES = (
     "ninja",
     "torchvision",
     "scipy",
+    "opencv-python-headless",
 )
 TESTS = ("tests/ops", "tests/backbones", "tests/weights", "tests/detector")
 
