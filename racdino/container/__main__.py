@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         return racdino([word, *rest])
     os.environ["RACDINO_OUTPUTS"] = str(places.outputs())
     if word in _WARNED or _PYTHON.fullmatch(os.path.basename(word)):  # noqa: PTH119  (a name, maybe no path)
-        from racdino.doctor.machine_checks import start_warnings
+        from racdino.doctor.environment.at_start import start_warnings
 
         for warning in start_warnings():
             print(f"racdino: {warning}", file=sys.stderr)

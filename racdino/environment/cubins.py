@@ -100,6 +100,28 @@ def scan(prefix: str | Path, package: Path = _PACKAGE) -> dict[str, Targets]:
     return {name: of for name, of in found.items() if of != Targets()}
 
 
+def installed_targets(folders: Iterable[Path], package: Path = _PACKAGE) -> dict[str, Targets]:
+    """The targets of those of `LIBRARIES` that are installed in site-packages folders, read from the files.
+
+    A library that is there and has no device code, as a build for the CPU alone, is listed with no targets; one whose
+    device code cannot be read is left out, since loading it fails too and says more.
+    """
+    folders = list(folders)
+    found: dict[str, Targets] = {}
+    for library, pattern in LIBRARIES.items():
+        name = "torch/lib/libtorch_c*.so" if library == "torch" else pattern.partition("/")[2]  # a CPU build's is _cpu
+        places = [package] if library == "racdino._C" else folders
+        files = [path for folder in places for path in folder.glob(name)]
+        try:
+            each = [targets(path) for path in files]
+        except (CubinError, OSError):
+            continue
+        if each:
+            cubins = _ascending(arch for of in each for arch in of.cubins)
+            found[library] = Targets(cubins, _ascending(arch for of in each for arch in of.ptx))
+    return found
+
+
 def path_of(prefix: str | Path) -> Path:
     """Where the list of an environment lies."""
     return Path(prefix) / NOTES / "cubins.json"

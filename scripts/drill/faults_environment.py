@@ -28,6 +28,12 @@ def _op(copy: Path) -> Path:
     return next((copy / "project" / "racdino").glob("_C.*.so"))
 
 
+def _opencv_with_windows(copy: Path) -> None:
+    folder = next(packages(copy).glob("opencv_python_headless-*.dist-info"))
+    folder.unlink()  # its files stay: which OpenCV they are is what metadata says
+    add(copy, "opencv-python", "4.8.1.78")
+
+
 def _op_not_compiled(copy: Path) -> None:
     _op(copy).unlink()
     (copy / "project" / "racdino" / "_C.json").unlink(missing_ok=True)
@@ -47,6 +53,14 @@ def _mmcv_for_another_torch(copy: Path) -> None:
     extension.unlink()
     extension.write_bytes(content)
     _ask_for_another_symbol(extension)
+
+
+def _torchvision_for_another_torch(copy: Path) -> None:
+    library = own(copy, "torchvision") / "_C.so"
+    content = library.read_bytes()
+    library.unlink()
+    library.write_bytes(content)
+    _ask_for_another_symbol(library)
 
 
 def _mmcv_without_ops(copy: Path) -> None:
@@ -107,6 +121,11 @@ def _cuda_12(copy: Path) -> None:
     nvcc.chmod(0o755)
 
 
+def _another_numpy(copy: Path) -> None:
+    (copy / "other" / "numpy-1.20.3.dist-info").mkdir(parents=True)
+    (copy / "other" / "numpy-1.20.3.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 1.20.3\n")
+
+
 def _foreign_packages(copy: Path) -> None:
     (copy / "lib" / "python3.8" / "site-packages").mkdir(parents=True)
 
@@ -122,6 +141,7 @@ FAULTS = (
     Fault("networkx 2.2", "RD318", _other("networkx", "2.2", "networkx"), mended=True),
     Fault("mmcv beside mmcv-full", "RD319", _beside("mmcv", "1.6.0")),
     Fault("opencv-python beside the headless one", "RD320", _beside("opencv-python", "4.7.0.72")),
+    Fault("opencv-python in the headless one's place", "RD320", _opencv_with_windows),
     Fault("xformers 0.0.22, which would replace torch", "RD321", _other("xformers", "0.0.22"), record=4),
     Fault("pycocotools 2.0.6", "RD322", _other("pycocotools", "2.0.6")),
     Fault("spconv beside spconv-cu118", "RD323", _beside("spconv", "2.3.6")),
@@ -141,6 +161,7 @@ FAULTS = (
     Fault("another project's op in front", "RD403", _another_op_in_front),
     Fault("mmcv without compiled ops", "RD404", _mmcv_without_ops),
     Fault("mmcv's ops compiled for another torch", "RD404", _mmcv_for_another_torch),
+    Fault("torchvision compiled for another torch", "RD406", _torchvision_for_another_torch),
     Fault("spconv's library damaged", "RD405", _spconv_damaged),
     Fault("CUDA_HOME without an nvcc", "RD103", variables={"CUDA_HOME": "/nonexistent/cuda"}),
     Fault("CUDA_HOME of CUDA 12", "RD103", _cuda_12, variables={"CUDA_HOME": "{copy}/cuda"}),
@@ -154,6 +175,9 @@ FAULTS = (
         _foreign_packages,
         variables={"PYTHONPATH": "{copy}/project:{copy}/lib/python3.8/site-packages"},
     ),
+    Fault(
+        "another numpy in PYTHONPATH", "RD107", _another_numpy, variables={"PYTHONPATH": "{copy}/project:{copy}/other"}
+    ),
     Fault("too few open files", "RD903", limits={resource.RLIMIT_NOFILE: (256, 256)}),
     Fault("address space capped", "RD904", limits={resource.RLIMIT_AS: (20 * _GIB, 20 * _GIB)}),
     Fault("TMPDIR that is no folder", "RD906", variables={"TMPDIR": "/nonexistent/tmp"}),
@@ -164,6 +188,14 @@ FAULTS = (
         "a proxy for http alone",
         "RD952",
         variables={"http_proxy": "http://proxy.example:8080", "HTTP_PROXY": "", "HTTPS_PROXY": "", "https_proxy": ""},
+    ),
+    Fault(
+        "two spellings of one proxy that differ",
+        "RD952",
+        variables={
+            **dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://proxy.example:8080"),
+            "HTTP_PROXY": "http://other.example:3128",
+        },
     ),
     Fault("a certificate bundle that is gone", "RD953", variables={"SSL_CERT_FILE": "/nonexistent/ca.pem"}),
 )

@@ -200,7 +200,7 @@ def test_what_computes_is_preceded_by_the_warnings(monkeypatch, capsys, tmp_path
     became: list[list[str]] = []
     monkeypatch.setenv("RACDINO_OUTPUTS", str(tmp_path))
     monkeypatch.setattr(entrypoint, "replace_process", lambda line: became.append(list(line)) or 0)
-    monkeypatch.setattr("racdino.doctor.machine_checks.start_warnings", lambda: ["shm is small: more"])
+    monkeypatch.setattr("racdino.doctor.environment.at_start.start_warnings", lambda: ["shm is small: more"])
     assert entrypoint.main(command) == 0
     assert capsys.readouterr().err == ("racdino: shm is small: more\n" if warned else "")
     ours = [sys.executable, "-I", "-m", "racdino"] if command[0] in entrypoint.COMMANDS else []
@@ -209,7 +209,8 @@ def test_what_computes_is_preceded_by_the_warnings(monkeypatch, capsys, tmp_path
 
 def test_nothing_here_imports_torch():
     code = (
-        "import sys, racdino.container.__main__, racdino.doctor.machine_checks as m, racdino.environment.info as i; "
+        "import sys, racdino.container.__main__, racdino.doctor.environment.at_start as m; "
+        "import racdino.environment.info as i; "
         "i.as_json(); m.start_warnings(); assert not {'torch', 'numpy'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -13,10 +13,7 @@ from racdino.doctor.check import CHECKS
 from racdino.doctor.environment.loading import Loads, load_all
 from racdino.doctor.environment.subject import Environment
 from racdino.doctor.finding import Finding, Severity
-from racdino.doctor.gpu_driver import Driver, Gpu
-from racdino.environment import cubins
-
-HOPPER = Driver(library=True, cuda=12020, gpus=(Gpu("NVIDIA H100", (9, 0)),), release="535.54")
+from racdino.environment.cubins import Targets, installed_targets
 
 
 def found(code: str, environment: Environment) -> list[Finding]:
@@ -68,33 +65,6 @@ def test_a_compiler_that_nvcc_refuses(tmp_path, gcc, wrong):
     environment = Environment(variables={"PATH": str(tmp_path), "CXX": str(tmp_path / "g++")}, variant="cu118")
     assert bool(found("RD104", environment)) is wrong
     assert not found("RD104", Environment(variables={"PATH": str(tmp_path)}, variant="cpu"))
-
-
-def test_hopper_with_a_torch_that_has_no_code_for_it(monkeypatch):
-    """What torch 2.0.0 of the package index is: CUDA 11.7, up to 8.6."""
-    listed = {
-        "lib/torch/lib/libtorch_cuda.so": cubins.Targets(("7.0", "8.0", "8.6")),
-        "racdino/_C.so": cubins.Targets(("9.0",)),
-        "lib/mmcv/_ext.so": cubins.Targets(("9.0",)),
-    }
-    monkeypatch.setattr(cubins, "read", lambda prefix: listed)
-    monkeypatch.setattr("racdino.environment.image.variant", lambda prefix: "cu118")
-    (finding,) = found("RD203", Environment(driver=HOPPER))
-    assert finding.severity is Severity.ERROR
-    assert finding.cause == "no code for NVIDIA H100 (9.0): torch has 7.0 8.0 8.6"
-    assert not found("RD201", Environment(driver=HOPPER))
-    assert not found("RD202", Environment(driver=HOPPER))
-
-
-@pytest.mark.parametrize(
-    ("cuda", "severity"), [(10020, Severity.ERROR), (11040, Severity.OPTIONAL), (11080, None), (12040, None)]
-)
-def test_drivers_by_the_cuda_that_they_serve(monkeypatch, cuda, severity):
-    monkeypatch.setattr("racdino.environment.image.variant", lambda prefix: "cu118")
-    driver = Driver(library=True, cuda=cuda, gpus=(Gpu("NVIDIA A100", (8, 0)),), release="470.1")
-    assert [finding.severity for finding in found("RD202", Environment(driver=driver))] == (
-        [severity] if severity else []
-    )
 
 
 def test_an_environment_of_the_users_own_is_held_to_the_stack_alone(tmp_path):
@@ -170,3 +140,98 @@ def test_a_user_without_a_name(monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
     assert found("RD909", Environment(variables={}))
     assert not found("RD909", Environment(variables={"LOGNAME": "racdino"}))
+
+
+@pytest.mark.parametrize("value", ["http://[::1", "http://proxy:port", "http://", "proxy.example:8080", "ftp://x:1"])
+def test_proxies_that_are_no_addresses_are_findings_and_no_crash(value):
+    assert found("RD951", Environment(variables={"https_proxy": value}))
+
+
+@pytest.mark.parametrize("value", ["http://proxy:8080", "https://user:word@proxy", "socks5h://[::1]:1080"])
+def test_proxies_that_are(value):
+    assert not found("RD951", Environment(variables={"https_proxy": value}))
+
+
+def test_a_proxys_password_is_not_printed():
+    (finding,) = found("RD951", Environment(variables={"https_proxy": "user:secret@proxy:8080"}))
+    assert "secret" not in finding.cause
+
+
+@pytest.mark.parametrize(("value", "wrong"), [("²", True), ("0", True), ("", True), ("4,", True), ("1,1", False)])
+def test_numbers_of_threads_as_openmp_reads_them(value, wrong):
+    assert bool(found("RD908", Environment(variables={"OMP_NUM_THREADS": value}))) is wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("state.json", b"\xff\xfe"), ("image.json", b"[1]"), ("image.json", b"{")]
+)
+def test_damaged_notes_are_one_finding(tmp_path, name, content):
+    (tmp_path / "racdino").mkdir()
+    (tmp_path / "racdino" / name).write_bytes(content)
+    environment = of("torch-2.0.0", tmp_path=tmp_path)
+    assert environment.variant is None
+    assert "cannot be read" in found("RD303", environment)[0].cause
+
+
+def test_one_opencv_with_windows_is_wrong_only_where_it_cannot_load(monkeypatch, tmp_path):
+    environment = of("opencv_python-4.8.1.78", tmp_path=tmp_path)
+    monkeypatch.setattr("racdino.doctor.environment.shared_folders._loads", lambda library: True)
+    assert not found("RD320", environment)
+    monkeypatch.setattr("racdino.doctor.environment.shared_folders._loads", lambda library: False)
+    assert "needs libGL.so.1" in found("RD320", environment)[0].cause
+    installed(tmp_path / "lib/python3.10/site-packages", "opencv_python_headless-4.8.1.78")
+    (finding,) = found("RD320", of(tmp_path=tmp_path))
+    assert finding.cause == "opencv-python and opencv-python-headless are installed, and share the folder cv2/"
+
+
+def test_what_was_right_on_python_3_8_is_not_wrong_there(monkeypatch, tmp_path):
+    environment = of("torch-2.0.0", "numba-0.53.0", "networkx-2.2", tmp_path=tmp_path)
+    assert found("RD317", environment)
+    assert found("RD318", environment)
+    monkeypatch.setattr(sys, "version_info", (3, 8, 18))
+    assert not found("RD317", environment)
+    assert not found("RD318", environment)
+
+
+def test_what_only_some_uses_mind_is_an_error_in_racdinos_environment_alone(tmp_path):
+    environment = of("torch-2.0.0", "pycocotools-2.0.6", tmp_path=tmp_path)
+    assert [finding.severity for finding in found("RD322", environment)] == [Severity.OPTIONAL]
+    environment = of(tmp_path=tmp_path, variant="cpu")
+    assert [finding.severity for finding in found("RD322", environment)] == [Severity.ERROR]
+
+
+def test_without_pip_nothing_is_promised_to_be_mended(tmp_path):
+    environment = of("torch-2.0.0", "yapf-0.40.2", tmp_path=tmp_path)
+    assert found("RD313", environment)[0].mend is None
+    installed(tmp_path / "lib/python3.10/site-packages", "pip-26.3")
+    assert found("RD313", of(tmp_path=tmp_path))[0].mend is not None
+
+
+def test_a_torch_that_was_exchanged_is_said_once(tmp_path):
+    environment = of("torch-2.1.0", "torchvision-0.15.1", "mmcv_full-1.6.0", tmp_path=tmp_path)
+    errors = dict.fromkeys(("mmcv._ext", "torchvision._C"), "ImportError: x.so: undefined symbol: _ZN3c10")
+    errors["racdino._C"] = "ImportError: racdino's compiled operator is stale (built for torch 2.0.0, this is 2.1.0)"
+    environment.loads = Loads(torch={"version": "2.1.0"}, errors=errors, files={"mmcv._ext": ["x"]})
+    assert [finding.cause for finding in found("RD302", environment)] == ["torch is 2.1.0, the lock has 2.0.0+cu118"]
+    for code in ("RD402", "RD404", "RD406"):
+        assert not found(code, environment)
+
+
+def test_what_imports_print_is_not_taken_for_the_answer(tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("print('{\"torch\": 1}')\nraise ImportError('no')\n")
+    loads = load_all(sys.executable, {**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert loads.errors == {"torch": "ImportError: no"}
+    (tmp_path / "torch" / "__init__.py").write_text("import os; os._exit(0)\n")
+    assert "without an answer" in load_all(sys.executable, {**os.environ, "PYTHONPATH": str(tmp_path)}).crash
+
+
+def test_targets_are_read_from_what_is_installed(tmp_path):
+    (tmp_path / "torch" / "lib").mkdir(parents=True)
+    (tmp_path / "torch" / "lib" / "libtorch_cpu.so").write_bytes(b"no device code")
+    assert installed_targets([tmp_path], package=tmp_path) == {"torch": Targets()}
+
+
+def test_a_checkout_with_an_egg_info_in_pythonpath_hides_nothing(tmp_path):
+    (tmp_path / "MultiScaleDeformableAttention.egg-info").mkdir()
+    assert not found("RD107", Environment(variables={"PYTHONPATH": str(tmp_path)}, variant="cpu"))

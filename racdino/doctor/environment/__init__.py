@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from racdino.doctor.environment import attention, extensions, gpu, limits, network, packages, platform, traps
+from racdino.doctor.environment import (
+    attention,
+    extensions,
+    gpu,
+    limits,
+    network,
+    packages,
+    platform,
+    shared_folders,
+    traps,
+)
 
-__all__ = ["attention", "extensions", "gpu", "limits", "network", "packages", "platform", "traps"]
+__all__ = ["attention", "extensions", "gpu", "limits", "network", "packages", "platform", "shared_folders", "traps"]

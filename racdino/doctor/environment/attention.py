@@ -23,8 +23,9 @@ def xformers_present(environment: Environment) -> Iterator[Problem]:
     attention: the record's fourth problem, which is a warning and no error. torch's `scaled_dot_product_attention` has
     kernels of the same kind since 2.0, and RacDINO uses it by default.
     """
-    if environment.get("torch") and environment.get("xformers") is None:
-        pin = environment.pins.get("xformers")
+    torch = environment.get("torch")
+    if torch and environment.get("xformers") is None:
+        pin = environment.pins.get("xformers") if torch.release == (2, 0, 0) else None  # for which alone it is compiled
         yield Problem("xformers is not installed", mend=install(environment, pin))
 
 

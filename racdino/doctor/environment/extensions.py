@@ -1,4 +1,4 @@
-"""RD401 to RD405: compiled code, loaded in a process of its own."""
+"""RD401 to RD406: compiled code, loaded in a process of its own."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def op(environment: Environment) -> Iterator[Problem]:
     if not environment.loads.torch:
         return
     error = environment.loads.errors.get("racdino._C")
-    if error:
+    if error and not _for_another_torch(environment, error):
         yield Problem(f"the op does not load: {_reason(error)}", mend=_build(environment))
 
 
@@ -83,7 +83,7 @@ def mmcv_ops(environment: Environment) -> Iterator[Problem]:
     if not environment.loads.torch or environment.get("mmcv-full") is None:
         return
     error = environment.loads.errors.get(_MMCV, "" if _MMCV in environment.loads.files else "not compiled")
-    if error:
+    if error and not _for_another_torch(environment, error):
         yield Problem(f"mmcv's ops do not load: {_reason(error)}")
 
 
@@ -95,6 +95,29 @@ def spconv(environment: Environment) -> Iterator[Problem]:
     names = [name for name in ("cumm.core_cc", _SPCONV) if name in environment.loads.errors]
     if names:
         yield Problem(f"{names[0].partition('.')[0]} does not load: {_reason(environment.loads.errors[names[0]])}")
+
+
+@check(
+    "RD406",
+    Group.EXTENSIONS,
+    "torchvision is of this torch",
+    remedy="install the torchvision of this torch: `make setup`",
+)
+def torchvision(environment: Environment) -> Iterator[Problem]:
+    """Each release of torchvision is compiled for one release of torch: 0.15.1 for 2.0.0. With another its operators do
+    not load, which importing it hides: the first `nms` or `roi_align` ends in `Couldn't load custom C++ ops`, with
+    newer releases in `operator torchvision::nms does not exist` (pytorch#122494).
+    """
+    error = environment.loads.errors.get("torchvision._C")
+    if error and environment.get("torchvision") and not _for_another_torch(environment, error):
+        yield Problem(f"torchvision's operators do not load: {_reason(error)}")
+
+
+def _for_another_torch(environment: Environment, error: str) -> bool:
+    """Whether torch is at fault, and not what was compiled for the locked one: RD302 says that, once."""
+    torch, pin = environment.get("torch"), environment.pins.get("torch")
+    exchanged = torch is not None and pin is not None and torch.version.split("+")[0] != pin.version.split("+")[0]
+    return exchanged and ("undefined symbol" in error or "built for torch" in error)
 
 
 def _reason(error: str) -> str:

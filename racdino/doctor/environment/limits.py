@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import resource
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from racdino.container import places
 from racdino.doctor.check import Group, Problem, check
 from racdino.doctor.environment.subject import Environment
 from racdino.doctor.finding import Severity
 
+SHARED_MEMORY = Path("/dev/shm")
+# A sample is 6 cameras x 8 frames x 704 x 256 x 3 float32 = 99 MiB. Each of a GPU's 4 loader processes (the configs'
+# workers_per_gpu) prefetches 2 batches of 2 samples, which wait in shared memory: 4 x 2 x 2 x 99 MiB = 1.5 GiB.
+SHARED_MEMORY_NEEDED = 2 << 30  # bytes, for one GPU
+_UNMAPPED = 65534  # how a user who is not in this user namespace looks from inside
 _OPEN_FILES = 1024
 _PROCESSES = 256
 _DISK = 5 << 30  # bytes: a checkpoint of the full size with optimiser and EMA is about 1 GB, and several are kept
 _MEMORY = 8 << 30  # bytes
 _CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_COUNTS = re.compile(r" *0*[1-9][0-9]{0,8} *(, *0*[1-9][0-9]{0,8} *)*$")  # OpenMP takes one for each level of nesting
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -33,7 +40,15 @@ def shared_memory(environment: Environment) -> Iterator[Problem]:
     it is full the workers die with `Bus error` or `unexpected bus error`, or everything waits for ever (pytorch#5040,
     #1355, mmdetection#1997). A GPU's four workers need about 2 GiB at full size.
     """
-    yield from environment.of_machine("RD901")
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except OSError as error:
+        yield Problem(f"{SHARED_MEMORY} cannot be used ({error.strerror}), and the data loader works through it")
+        return
+    free = found.f_bavail * found.f_frsize
+    if free < SHARED_MEMORY_NEEDED:
+        needed = f"the data loader of one GPU needs {SHARED_MEMORY_NEEDED >> 20}"
+        yield Problem(f"{SHARED_MEMORY} has {free >> 20} MiB free, and {needed}")
 
 
 @check(
@@ -47,7 +62,16 @@ def workspace(environment: Environment) -> Iterator[Problem]:
     """In the image: results belong to the caller when the container runs as the caller. Looked at only there. A
     checkout that is mounted read-only is taken at its word, and results go to `/outputs`.
     """
-    yield from environment.of_machine("RD902")
+    place = places.WORKSPACE
+    if not places.in_image() or not places.is_mounted() or os.access(place, os.W_OK | os.X_OK):
+        return
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return
+    owner = place.stat()
+    remedy = f"start the container with --user {owner.st_uid}:{owner.st_gid}"
+    if owner.st_uid == _UNMAPPED or Path("/run/.containerenv").exists():  # podman leaves that file
+        remedy = "start the container with podman's --userns=keep-id"
+    yield Problem(f"{place} belongs to {owner.st_uid}:{owner.st_gid} and user {os.geteuid()} cannot write it", remedy)
 
 
 @check(
@@ -114,13 +138,16 @@ def disk(environment: Environment) -> Iterator[Problem]:
     """Checkpoints of the full size are about 1 GB each and several are kept; a full disk is noticed when one is
     written. RacDINO writes them whole or not at all, so none is damaged by it.
     """
-    results = environment.variables.get("RACDINO_OUTPUTS") or str(Path.cwd())
-    for place in dict.fromkeys([results, environment.variables.get("TMPDIR") or tempfile.gettempdir()]):
+    results = environment.variables.get("RACDINO_OUTPUTS") or "."
+    for place in dict.fromkeys([results, environment.variables.get("TMPDIR") or "/tmp"]):
+        try:
+            found = os.statvfs(place)
+        except OSError as error:
+            yield Problem(f"{place}, where results or temporary files would go, cannot be used: {error.strerror}")
+            continue
         if not Path(place).is_dir():
             yield Problem(f"{place} is no folder, and results or temporary files would go there")
-            continue
-        found = os.statvfs(place)
-        if found.f_bavail * found.f_frsize < _DISK:
+        elif found.f_bavail * found.f_frsize < _DISK:
             free = found.f_bavail * found.f_frsize >> 20
             yield Problem(f"{place} has {free} MiB free, {_DISK >> 30} GiB are needed")
 
@@ -160,9 +187,9 @@ def threads(environment: Environment) -> Iterator[Problem]:
         value = environment.variables.get(name)
         if value is None:
             continue
-        if not value.isdigit() or int(value) < 1:
+        if not _COUNTS.match(value):
             yield Problem(f"{name} is {value!r}, no number of threads")
-        elif int(value) > 4 * (os.cpu_count() or 1):
+        elif max(int(count) for count in value.split(",")) > 4 * (os.cpu_count() or 1):
             yield Problem(f"{name} is {value} on {os.cpu_count()} cores")
 
 

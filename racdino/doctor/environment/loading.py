@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 TIME_LIMIT = 30  # seconds; torch takes 2, from a cold disk 15
 
 # Each extension is loaded from its file, without the Python layers above it, which take seconds.
+_MARK = "\n--- racdino doctor ---\n"  # what imports print comes before it
 _PROBE = """
 import glob, importlib.machinery, importlib.util, json, os, sys
 answer = {"torch": {}, "errors": {}, "files": {}}
-def say(): sys.stdout.write(json.dumps(answer)); sys.stdout.flush()
+def say(): sys.stdout.write("\\n--- racdino doctor ---\\n" + json.dumps(answer)); sys.stdout.flush()
 where = importlib.util.find_spec
 try:
     import torch
@@ -32,7 +32,7 @@ def load(name, files):
         answer["errors"][name] = "not compiled" if not files else "compiled for another Python"
         return
     try:
-        if name == "xformers._C":  # a library of operators, no module
+        if name in ("xformers._C", "torchvision._C"):  # libraries of operators, no modules
             torch.ops.load_library(usable[0])
             return
         module_name = os.path.basename(usable[0]).split(".")[0]
@@ -41,7 +41,8 @@ def load(name, files):
     except BaseException as error:
         answer["errors"][name] = f"{type(error).__name__}: {error}"
 for name, package, pattern in [
-    ("mmcv._ext", "mmcv", "_ext.*.so"), ("xformers._C", "xformers", "_C.so"),
+    ("mmcv._ext", "mmcv", "_ext.*.so"),
+    ("torchvision._C", "torchvision", "_C.so"), ("xformers._C", "xformers", "_C.so"),
     ("cumm.core_cc", "cumm", "core_cc.*.so"), ("spconv.core_cc", "spconv", "core_cc.*.so"),  # which needs cumm's
 ]:
     spec = where(package)
@@ -85,7 +86,7 @@ def load_all(python: str, variables: Mapping[str, str]) -> Loads:
     try:
         run = subprocess.run(
             [python, "-c", _PROBE],
-            cwd=tempfile.gettempdir(),
+            cwd="/",
             env=dict(variables),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -101,4 +102,7 @@ def load_all(python: str, variables: Mapping[str, str]) -> Loads:
     if run.returncode:
         said = (run.stderr.strip().splitlines() or ["without a word"])[-1]
         return Loads(crash=f"importing torch and the extensions ended with status {run.returncode}: {said}")
-    return Loads(**json.loads(run.stdout[run.stdout.index("{") :]))
+    begin = run.stdout.find(_MARK)
+    if begin < 0:
+        return Loads(crash="importing torch and the extensions ended without an answer")
+    return Loads(**json.loads(run.stdout[begin + len(_MARK) :]))

@@ -27,8 +27,7 @@ def proxies(environment: Environment) -> Iterator[Problem]:
     say `Invalid proxy URL`. Only the text of the variables is looked at.
     """
     for name, value in _given(environment):
-        parts = urlsplit(value)
-        if parts.scheme not in _SCHEMES or not parts.hostname:
+        if not _is_address(value):
             yield Problem(f"{name} is {_without_password(value)!r}, not an address such as http://host:port")
 
 
@@ -74,6 +73,14 @@ def certificates(environment: Environment) -> Iterator[Problem]:
 def _given(environment: Environment) -> list[tuple[str, str]]:
     names = [spelling for name in _PROXIES for spelling in (name, name.upper())]
     return [(name, environment.variables[name]) for name in names if environment.variables.get(name)]
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # brackets that do not close, a port that is no number
+        return False
 
 
 def _without_password(value: str) -> str:

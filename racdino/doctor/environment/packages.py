@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,8 +84,10 @@ def whole(environment: Environment) -> Iterator[Problem]:
     """pip renames a package to `~ame` before it replaces it. An installation that was interrupted leaves that folder,
     or a `.dist-info` without `METADATA`, and every later pip says `Ignoring invalid distribution`.
     """
+    if environment.damaged_note:
+        yield Problem(environment.damaged_note)
     for folder in _site_packages(environment):
-        for entry in folder.iterdir():
+        for entry in sorted(folder.iterdir()):
             if entry.name.startswith("~"):
                 yield Problem(f"{entry} was left by an interrupted installation")
             elif entry.name.endswith(".dist-info") and entry.is_dir() and not (entry / "METADATA").is_file():
@@ -140,8 +143,8 @@ def locks(environment: Environment) -> Iterator[Problem]:
 
 
 def install(environment: Environment, pin: Pin | None) -> Run | None:
-    """Put the locked version in place; None where only `make setup` can, or nobody may write there."""
-    if pin is None or pin.url or pin.name in MADE or not environment.pins:
+    """Put the locked version in place; None where only `make setup` can, or pip is not there to do it."""
+    if pin is None or pin.url or pin.name in MADE or environment.get("pip") is None:
         return None
     found = environment.get(pin.name)
     back = (f"{found.name}=={found.version}",) if found else ()
@@ -164,7 +167,7 @@ def is_trap(environment: Environment, name: str) -> bool:
 
 def _pairs(environment: Environment) -> list[tuple[Installed, Pin]]:
     found = ((environment.get(name), pin) for name, pin in environment.pins.items())
-    return [(installed, pin) for installed, pin in found if installed]
+    return [(installed, pin) for installed, pin in found if installed and not environment.shadows(installed)]
 
 
 def _same(found: Installed, pin: Pin) -> bool:
@@ -172,15 +175,18 @@ def _same(found: Installed, pin: Pin) -> bool:
 
 
 def _instead(environment: Environment, name: str) -> bool:
-    """mmcv is mmcv-full under its later name; another spconv serves as well."""
+    """mmcv is mmcv-full under its later name; another spconv serves as well, and RD320 judges another OpenCV."""
     if name == "mmcv-full":
         return environment.get("mmcv") is not None
+    if name == "opencv-python-headless":
+        return any(other.startswith("opencv-") for other in environment.distributions)
     stem = name.partition("-")[0]
     return (stem in {"spconv", "cumm"} and not environment.variant) or name in {"pip", "wheel", "ninja", "xformers"}
 
 
 def _site_packages(environment: Environment) -> list[Path]:
-    return [Path(folder) for folder in environment.path if folder.endswith("site-packages") and Path(folder).is_dir()]
+    folders = (Path(folder) for folder in environment.path if folder.endswith(("site-packages", "dist-packages")))
+    return [folder for folder in folders if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)]
 
 
 def _command(pin: Pin) -> str:

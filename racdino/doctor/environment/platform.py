@@ -13,6 +13,7 @@ from pathlib import Path
 from racdino.doctor.check import Group, Problem, check
 from racdino.doctor.environment.subject import Environment
 from racdino.doctor.finding import Severity
+from racdino.environment.locks import normalised
 
 OLDEST_GLIBC = (2, 17)  # what the wheels of torch 2.0.0 are built for
 _LIBRARIES = ("libtorch", "libc10", "libcudart", "libcublas", "libcudnn", "libstdc++")
@@ -149,10 +150,12 @@ def python_path(environment: Environment) -> Iterator[Problem]:
     if environment.variables.get("PYTHONHOME"):
         yield Problem(f"PYTHONHOME is {environment.variables['PYTHONHOME']}")
     for folder in filter(None, environment.variables.get("PYTHONPATH", "").split(os.pathsep)):
-        if {"site-packages", "dist-packages"} & set(Path(folder).parts) or any(
-            name.endswith((".dist-info", ".egg-info")) for name in _names(folder) if not name.startswith("racdino")
-        ):
-            yield Problem(f"PYTHONPATH has {folder}, where packages are installed")
+        metadata = [name for name in _names(folder) if name.endswith((".dist-info", ".egg-info"))]
+        ours = sorted({normalised(entry.split("-")[0]) for entry in metadata} & set(environment.pins))
+        if ours:
+            yield Problem(f"PYTHONPATH has {folder}, with {', '.join(ours[:6])} in front of the environment's")
+        elif {"site-packages", "dist-packages"} & set(Path(folder).parts):
+            yield Problem(f"PYTHONPATH has {folder}, where packages are installed", severity=Severity.OPTIONAL)
 
 
 def _names(folder: str) -> list[str]:

@@ -6,18 +6,17 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from racdino.doctor.check import Problem
 from racdino.doctor.environment.loading import Loads, load_all
-from racdino.doctor.finding import Finding
 from racdino.doctor.gpu_driver import Driver, probe
-from racdino.doctor.machine_checks import machine_findings
 from racdino.environment import image
+from racdino.environment.cubins import Targets, installed_targets
 from racdino.environment.locks import LOCKS, LockError, Pin, normalised, parse_lock
+from racdino.environment.manifest import NOTES
 
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(-py3\.\d+)?\.(dist-info|egg-info)$")
 
@@ -46,6 +45,7 @@ class Environment:
         path: the folders that Python searches.
         driver: stands in for the real one.
         variant: ``cpu`` or ``cu118``, instead of what its setup noted.
+        targets: the GPUs that its libraries have code for, instead of what is read from them.
     """
 
     def __init__(
@@ -55,11 +55,12 @@ class Environment:
         path: list[str] | None = None,
         driver: Driver | None = None,
         variant: str | None = None,
+        targets: Mapping[str, Targets] | None = None,
     ) -> None:
         self.prefix = Path(sys.prefix) if prefix is None else prefix
         self.variables = dict(os.environ if variables is None else variables)
         self.path = list(sys.path if path is None else path)
-        self._driver, self._variant = driver, variant
+        self._driver, self._variant, self._targets = driver, variant, targets
 
     @cached_property
     def distributions(self) -> dict[str, list[Installed]]:
@@ -77,10 +78,27 @@ class Environment:
         """The distribution of that name that is imported."""
         return self.distributions.get(normalised(name), [None])[0]
 
+    def shadows(self, found: Installed) -> bool:
+        """Whether it lies in ``PYTHONPATH`` or ``~/.local``: that place is then the problem, not the version."""
+        named = filter(None, self.variables.get("PYTHONPATH", "").split(os.pathsep))
+        return found.folder.parent in {Path(folder) for folder in named} or ".local" in found.folder.parts
+
     @cached_property
     def variant(self) -> str | None:
         """``cpu`` or ``cu118``; None in an environment that is not RacDINO's."""
-        return self._variant or image.variant(self.prefix)
+        return self._variant or self._noted[0]
+
+    @property
+    def damaged_note(self) -> str:
+        """Why setup's or the image's note of the variant cannot be read; empty where it can, or where there is none."""
+        return self._noted[1]
+
+    @cached_property
+    def _noted(self) -> tuple[str | None, str]:
+        try:
+            return image.variant(self.prefix), ""
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return None, f"the notes in {self.prefix / NOTES} cannot be read: {type(error).__name__}: {error}"
 
     @cached_property
     def pins(self) -> dict[str, Pin]:
@@ -97,14 +115,11 @@ class Environment:
         return self._driver or probe()
 
     @cached_property
-    def _machine(self) -> list[Finding]:
-        return list(machine_findings(self.driver))
-
-    def of_machine(self, code: str) -> Iterator[Problem]:
-        """What one of the machine's checks found, its facts too."""
-        for finding in self._machine:
-            if finding.code == code:
-                yield Problem(finding.cause, finding.remedy, severity=finding.severity)
+    def targets(self) -> dict[str, Targets]:
+        """The GPUs that each installed library has code for, by its name in `cubins.LIBRARIES`."""
+        if self._targets is not None:
+            return dict(self._targets)
+        return installed_targets([Path(folder) for folder in self.path if folder])
 
     @cached_property
     def loads(self) -> Loads:

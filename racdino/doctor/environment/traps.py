@@ -1,13 +1,15 @@
-"""RD311 to RD327: versions that pip installs without a word and that break this stack, each with its reason."""
+"""RD311 to RD324: versions that pip installs without a word and that break this stack, each with its reason."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from racdino.doctor.check import Group, Problem, check
 from racdino.doctor.environment.packages import install
 from racdino.doctor.environment.subject import Environment, Installed
+from racdino.doctor.finding import Severity
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Trap:
         bites: whether an installed version is a wrong one.
         title: the healthy state. why: what breaks and where it was reported, for the page.
         error: what one then sees, for the finding.
+        rare: only some uses break, so that it is no error in an environment that RacDINO did not make.
     """
 
     code: str
@@ -26,6 +29,7 @@ class Trap:
     title: str
     error: str
     why: str
+    rare: bool = False
 
 
 def _at_least(*release: int) -> Callable[[Installed], bool]:
@@ -88,6 +92,7 @@ TRAPS = (
             "fails with `Descriptors cannot be created directly` under newer runtimes (tensorboard#5708, "
             "mmdet3d#1525)."
         ),
+        rare=True,
     ),
     Trap(
         "RD315",
@@ -99,6 +104,7 @@ TRAPS = (
             "Pillow 10 removed `Image.LINEAR` and `Image.ANTIALIAS`, which code of this time uses "
             "(detectron2#5010, nuplan-devkit#349)."
         ),
+        rare=True,
     ),
     Trap(
         "RD316",
@@ -110,23 +116,25 @@ TRAPS = (
             "The map code of nuscenes-devkit 1.1 iterates over a `MultiPolygon`, which shapely 2 does not allow "
             "(nuscenes-devkit#870, #1180, PETR#56)."
         ),
+        rare=True,
     ),
     Trap(
         "RD317",
         "numba",
-        lambda found: found.release < (0, 56) or found.release >= (0, 58),
+        lambda found: (found.release < (0, 56) and sys.version_info >= (3, 10)) or found.release >= (0, 58),
         "numba is of the 0.56 line",
         "`Numba needs NumPy 1.2x or less`",
         (
             "mmdet3d asks for numba 0.53.0, which has no file for Python 3.10; 0.56.4 is the last of its time and "
             "wants numpy < 1.24 (mmdet3d#2416, #321). Its llvmlite goes with it, 0.39.1."
         ),
+        rare=True,
     ),
     Trap(
         "RD318",
         "networkx",
-        _below(2, 5),
-        "networkx is 2.5 or newer",
+        lambda found: found.release < (2, 5) and sys.version_info >= (3, 9),
+        "networkx is 2.5 or newer, on Python 3.9 or newer",
         "`cannot import name 'gcd' from 'fractions'`",
         (
             "mmdet3d asks for networkx < 2.3, which imports `gcd` from `fractions`, gone since Python 3.9 "
@@ -143,18 +151,6 @@ TRAPS = (
             "`mmcv` and `mmcv-full` install into the same folder and know nothing of each other: the one "
             "installed last wins, file by file, and uninstalling one breaks the other. mmcv 1.x without `-full` "
             "has no compiled ops (`No module named 'mmcv._ext'`), and mmcv 2 moved everything."
-        ),
-    ),
-    Trap(
-        "RD320",
-        "opencv-python",
-        _always,
-        "there is one OpenCV, the headless one",
-        "`libGL.so.1: cannot open shared object file`, or a half-replaced `cv2`",
-        (
-            "`opencv-python` and `opencv-python-headless` share the folder `cv2/`; with both installed the last "
-            "one wins, and uninstalling either leaves nothing that imports. The one with windows needs libGL, "
-            "which containers lack (mmdetection#3645, Open3D#2362)."
         ),
     ),
     Trap(
@@ -179,17 +175,7 @@ TRAPS = (
             "Older releases have no wheel for Python 3.10 and are compiled against whichever numpy is there at "
             "the time (mmdet3d#425)."
         ),
-    ),
-    Trap(
-        "RD323",
-        "spconv",
-        _always,
-        "there is one spconv, for CUDA 11.8",
-        "two packages that own the folder `spconv/`",
-        (
-            "`spconv`, `spconv-cu117`, `spconv-cu118` and so on share one folder; each wants the `cumm` of the "
-            "same CUDA (spconv#337, #665)."
-        ),
+        rare=True,
     ),
     Trap(
         "RD324",
@@ -198,6 +184,7 @@ TRAPS = (
         "matplotlib is older than 3.6",
         "nuscenes-devkit's drawing fails",
         "nuscenes-devkit 1.1.11 asks for matplotlib < 3.6 and draws with calls that later releases changed.",
+        rare=True,
     ),
 )
 
@@ -205,7 +192,7 @@ TRAPS = (
 def _register(trap: Trap) -> None:
     def find(environment: Environment) -> Iterator[Problem]:
         found = environment.get(trap.package)
-        if found is None or environment.get("torch") is None or not trap.bites(found):
+        if found is None or environment.get("torch") is None or not trap.bites(found) or environment.shadows(found):
             return
         pin = environment.pins.get(trap.package)
         instead = f"; the lock has {pin.version}" if pin else "; the locks do not have it"
@@ -215,11 +202,14 @@ def _register(trap: Trap) -> None:
             else f"`python -m pip uninstall {trap.package}`, then `make setup`"
         )
         yield Problem(
-            f"{trap.package} is {found.version}{instead}: {trap.error}", remedy, mend=install(environment, pin)
+            f"{trap.package} is {found.version}{instead}: {trap.error}",
+            remedy,
+            severity=Severity.OPTIONAL if trap.rare and environment.variant is None else Severity.ERROR,
+            mend=install(environment, pin),
         )
 
     find.__doc__ = f"{trap.why}\n\nRead from the installed package's folder; nothing is imported."
-    in_lock = trap.code not in {"RD319", "RD320", "RD323"}
+    in_lock = trap.package != "mmcv"
     remedy = (
         f"install the locked {trap.package}: `make setup`"
         if in_lock

@@ -9,20 +9,22 @@ from types import SimpleNamespace
 import pytest
 
 from racdino.container import places
-from racdino.doctor import gpu_driver, machine_checks
+from racdino.doctor import gpu_driver
+from racdino.doctor.check import CHECKS
+from racdino.doctor.environment import at_start, limits
+from racdino.doctor.environment.subject import Environment
 from racdino.doctor.finding import Finding, Severity
 from racdino.doctor.gpu_driver import Driver, Gpu
-from racdino.environment import cubins, image
 from racdino.environment.cubins import Targets
 
 H100, B200, ADA = Gpu("NVIDIA H100", (9, 0)), Gpu("NVIDIA B200", (10, 0)), Gpu("NVIDIA L40", (8, 9))
 TORCH = Targets(("3.7", "5.0", "6.0", "7.0", "7.5", "8.0", "8.6", "9.0"))  # 2.0.0+cu118
 OURS = Targets(("7.0", "7.5", "8.0", "8.6", "8.9", "9.0"), ("9.0",))
-LISTED = {
-    "lib/site-packages/torch/lib/libtorch_cuda.so": TORCH,
-    "racdino/_C.x.so": OURS,
-    "lib/site-packages/mmcv/_ext.x.so": OURS,
-    "lib/site-packages/xformers/_C_flashattention.so": Targets(("7.5", "8.0", "8.6")),
+INSTALLED = {
+    "torch": TORCH,
+    "racdino._C": OURS,
+    "mmcv-full": OURS,
+    "xformers flash": Targets(("7.5", "8.0", "8.6")),
 }
 
 
@@ -61,21 +63,24 @@ class FakeLibrary:
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
     monkeypatch.delenv("RACDINO_IMAGE", raising=False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(gpu_driver, "KERNEL_MODULE", tmp_path / "version")
-    monkeypatch.setattr(image, "variant", lambda prefix: "cu118")
-    monkeypatch.setattr(cubins, "read", lambda prefix: LISTED)
     return tmp_path
 
 
 def shared_memory(monkeypatch, free: float) -> Finding:
     """The finding on a /dev/shm with so many GiB free."""
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=int(free * 2**18), f_frsize=4096))
-    return machine_checks.shared_memory()
+    return answer("RD901", Environment())
 
 
-def gpu_findings(driver: Driver, listed=LISTED) -> dict[str, Finding]:
-    return {finding.code: finding for finding in machine_checks.gpu_findings(driver, listed)}
+def answer(code: str, environment: Environment) -> Finding:
+    (finding,) = CHECKS[code].findings(environment)
+    return finding
+
+
+def gpu_findings(driver: Driver, installed=INSTALLED, **variables: str) -> dict[str, Finding]:
+    environment = Environment(driver=driver, variant="cu118", targets=installed, variables=variables)
+    return {code: answer(code, environment) for code in ("RD201", "RD202", "RD203")}
 
 
 def test_the_driver_is_asked_for_its_gpus(machine):
@@ -111,13 +116,13 @@ def test_without_the_drivers_library_the_start_of_the_container_is_to_blame(mach
     assert "the host has NVIDIA driver 550.54.15, but" in gpu_findings(Driver(release="550.54.15"))["RD201"].cause
 
 
-def test_with_the_library_and_no_device_the_choice_of_devices_is_to_blame(monkeypatch):
+def test_with_the_library_and_no_device_the_choice_of_devices_is_to_blame():
     for error in (0, 100):
         found = gpu_findings(Driver(library=True, cuda=12040, error=error))["RD201"]
         assert "it finds no device" in found.cause
         assert "NVIDIA_VISIBLE_DEVICES" in found.remedy
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert gpu_findings(Driver(library=True, error=100))["RD201"].cause.endswith("CUDA_VISIBLE_DEVICES is '7'")
+    found = gpu_findings(Driver(library=True, error=100), CUDA_VISIBLE_DEVICES="7")["RD201"]
+    assert found.cause.endswith("CUDA_VISIBLE_DEVICES is '7'")
 
 
 def test_a_driver_that_does_not_start_is_an_error_with_its_number():
@@ -133,31 +138,39 @@ def test_a_driver_that_does_not_start_is_an_error_with_its_number():
 def test_a_driver_older_than_cuda_11_8_is_named_with_the_one_to_install(cuda, severity):
     found = gpu_findings(Driver(True, cuda, 0, (H100,), "515.65.01"))["RD202"]
     assert found.severity is severity
-    assert f"driver 515.65.01 serves CUDA {cuda // 1000}.{cuda % 100 // 10}" in found.cause
-    assert ("520.61.05" in found.remedy) is (severity is not Severity.OK)
+    if severity is not Severity.OK:
+        assert f"driver 515.65.01 serves CUDA {cuda // 1000}.{cuda % 100 // 10}" in found.cause
+        assert "520.61.05" in found.remedy
 
 
 def test_every_gpu_that_the_image_promises_has_code():
     for gpu in (Gpu("V100", (7, 0)), Gpu("T4", (7, 5)), Gpu("A100", (8, 0)), Gpu("A10", (8, 6)), ADA):
         found = gpu_findings(Driver(True, 12040, 0, (gpu,)))["RD203"]
         assert found.severity is Severity.OK
-    assert gpu_findings(Driver(True, 12040, 0, (H100,)))["RD203"].cause == (
-        "code for NVIDIA H100 (9.0) in torch, racdino._C, mmcv-full; none in xformers flash"
-    )
+    assert gpu_findings(Driver(True, 12040, 0, (H100,)))["RD203"].severity is Severity.OK  # xformers has no code for it
 
 
 def test_a_gpu_in_no_cubin_is_an_error_that_says_what_there_is():
     found = gpu_findings(Driver(True, 13000, 0, (B200,)))["RD203"]
     assert found.severity is Severity.ERROR
     assert found.cause == f"no code for NVIDIA B200 (10.0): torch has {TORCH}"  # the ops' PTX would do
-    without_mmcv = {name: of for name, of in LISTED.items() if "mmcv" not in name}
-    found = gpu_findings(Driver(True, 13000, 0, (H100,)), without_mmcv)["RD203"]
+    assert "another GPU" in found.remedy
+
+
+def test_hopper_with_a_torch_of_cuda_11_7_is_told_which_torch_to_install():
+    of_the_index = {**INSTALLED, "torch": Targets(("3.7", "5.0", "6.0", "7.0", "7.5", "8.0", "8.6"))}
+    found = gpu_findings(Driver(True, 12040, 0, (H100,)), of_the_index)["RD203"]
+    assert found.cause == "no code for NVIDIA H100 (9.0): torch has 3.7 5.0 6.0 7.0 7.5 8.0 8.6"
+    assert "torch==2.0.0+cu118" in found.remedy
+
+
+def test_mmcv_compiled_without_cuda_is_an_error_and_mmcv_that_is_not_there_is_not_this_checks():
+    hopper = Driver(True, 12040, 0, (H100,))
+    found = gpu_findings(hopper, {**INSTALLED, "mmcv-full": Targets()})["RD203"]
     assert found.cause == "no code for NVIDIA H100 (9.0): mmcv-full has none"
-
-
-def test_an_environment_that_was_not_listed_says_how_to_list_it():
-    found = gpu_findings(Driver(True, 12040, 0, (H100,)), None)["RD203"]
-    assert (found.severity, found.remedy) == (Severity.OPTIONAL, "python -m racdino.environment.cubins")
+    assert "TORCH_CUDA_ARCH_LIST=9.0" in found.remedy
+    without = {name: of for name, of in INSTALLED.items() if name != "mmcv-full"}
+    assert gpu_findings(hopper, without)["RD203"].severity is Severity.OK
 
 
 def test_small_shared_memory_is_found_before_the_data_loader_dies_of_it(monkeypatch):
@@ -175,23 +188,26 @@ def test_the_bound_covers_the_batches_of_the_configs():
     config = read_config(Path(places.PROJECT / "configs/racformer_r50_nuimg_704x256_f8.py"))
     sample = 6 * config["num_frames"] * 704 * 256 * 3 * 4  # bytes
     waiting = config["data"]["workers_per_gpu"] * 2 * config["batch_size"]  # torch prefetches two batches a worker
-    assert waiting * sample <= machine_checks.SHARED_MEMORY_NEEDED
+    assert waiting * sample <= limits.SHARED_MEMORY_NEEDED
 
 
 def test_the_cpu_variant_asks_for_no_gpu(monkeypatch):
-    monkeypatch.setattr(image, "variant", lambda prefix: "cpu")
-    monkeypatch.setattr(machine_checks, "probe", lambda: pytest.fail("the driver was asked"))
-    codes = {finding.code: finding.severity for finding in machine_checks.machine_findings()}
-    assert codes["RD201"] is Severity.OK
+    monkeypatch.setattr("racdino.doctor.environment.subject.probe", lambda: pytest.fail("the driver was asked"))
+    environment = Environment(variant="cpu")
+    for code in ("RD201", "RD202", "RD203"):
+        assert answer(code, environment).severity is Severity.OK
 
 
 def test_warnings_are_a_line_each_and_leave_out_what_is_in_order(monkeypatch):
+    def lines(cuda: int) -> list[str]:
+        driver = Driver(True, cuda, 0, (H100,))
+        return at_start.start_warnings(Environment(driver=driver, variant="cu118", targets=INSTALLED))
+
     shared_memory(monkeypatch, 0.0625)
-    lines = machine_checks.start_warnings(Driver(True, 11070, 0, (H100,)))
-    assert len(lines) == 2
-    assert all("\n" not in line for line in lines)
+    assert len(lines(11070)) == 2
+    assert all("\n" not in line for line in lines(11070))
     shared_memory(monkeypatch, 8)
-    assert machine_checks.start_warnings(Driver(True, 12040, 0, (H100,))) == []
+    assert lines(12040) == []
 
 
 @pytest.fixture
@@ -200,14 +216,15 @@ def mounted(machine, monkeypatch):
     workspace.mkdir()
     (workspace / "train.py").touch()
     monkeypatch.setattr(places, "WORKSPACE", workspace)
+    monkeypatch.setenv("RACDINO_IMAGE", "1")
     return workspace
 
 
 def test_a_workspace_that_is_someone_elses_names_the_option_that_helps(mounted, monkeypatch):
-    assert machine_checks.workspace().severity is Severity.OK
+    assert answer("RD902", Environment()).severity is Severity.OK
     monkeypatch.setattr(os, "access", lambda *_: False)
     owner = mounted.stat()
-    found = machine_checks.workspace()
+    found = answer("RD902", Environment())
     assert found.severity is Severity.OPTIONAL
     assert found.cause == f"{mounted} belongs to {owner.st_uid}:{owner.st_gid} and user {os.geteuid()} cannot write it"
     assert found.remedy == f"start the container with --user {owner.st_uid}:{owner.st_gid}"
@@ -216,13 +233,13 @@ def test_a_workspace_that_is_someone_elses_names_the_option_that_helps(mounted, 
 def test_a_workspace_of_a_user_outside_the_user_namespace_asks_for_podmans_option(mounted, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(Path, "stat", lambda *_, **__: SimpleNamespace(st_uid=65534, st_gid=65534, st_mode=0o40755))
-    assert "--userns=keep-id" in machine_checks.workspace().remedy
+    assert "--userns=keep-id" in answer("RD902", Environment()).remedy
 
 
 def test_a_workspace_that_was_mounted_read_only_is_no_fault(mounted, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
-    assert machine_checks.workspace().severity is Severity.OK
+    assert answer("RD902", Environment()).severity is Severity.OK
 
 
 @pytest.mark.cuda
