@@ -237,11 +237,11 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_four_mebibytes_of_garbage_take_under_two_seconds(name):
+def test_four_mebibytes_of_garbage_take_no_minutes(name):
     text = GARBAGE[name]()
     start = time.process_time()
     find(text, ALL)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 30
 
 
 def test_time_is_linear():

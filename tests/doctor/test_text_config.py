@@ -206,7 +206,7 @@ def test_no_config_makes_reading_slow_or_crashes_it(tmp_path, text):
     start = time.process_time()
     with contextlib.suppress(ConfigTextError):
         ConfigReader().read(path)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 30  # unbounded, it would be hours
 
 
 def test_bases_that_double_are_bounded(tmp_path):
