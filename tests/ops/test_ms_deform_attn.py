@@ -209,6 +209,93 @@ def test_deterministic_mode_is_bitwise_equal_over_runs(make_inputs, dtype):
         assert relative_error(actual, expected) < 2 * BOUND[dtype] + 1e-5
 
 
+# ---- samples that outnumber the pixels: filed by the cell they fall into ----
+
+
+def many_samples(make_inputs, dtype, **sizes):
+    return make_inputs(
+        "cuda", dtype, location_dtype=torch.float32, **{"channels": 32, "queries": 6000, "levels": 3, **sizes}
+    )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("channels", [16, 20, 32, 64, 128], ids="d{}".format)  # 20: by the other kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_many_samples_in_a_cell_add_up(make_inputs, dtype, channels):
+    inputs = many_samples(make_inputs, dtype, channels=channels, levels=5)
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[dtype]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("wanted", [(True, True, False), (True, False, True), (True, False, False)], ids=str)
+def test_many_samples_with_only_the_wanted_gradients(make_inputs, wanted):
+    inputs = many_samples(make_inputs, torch.float32)
+    grad_output = torch.randn(2, 6000, 96, device="cuda")
+    expected = torch.ops.racdino.ms_deform_attn_backward(*inputs, grad_output, 64, [True] * 3)
+    gradients = torch.ops.racdino.ms_deform_attn_backward(*inputs, grad_output, 64, wanted)
+    for gradient, reference, is_wanted in zip(gradients, expected, wanted, strict=True):
+        torch.testing.assert_close(gradient, reference if is_wanted else reference.new_empty(0), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("broken", [3, 4], ids=["location", "weight"])
+def test_many_samples_and_one_that_is_no_number(make_inputs, broken):
+    inputs = list(many_samples(make_inputs, torch.float32))
+    inputs[broken] = inputs[broken].clone()
+    inputs[broken].view(-1)[inputs[broken].numel() // 2] = float("nan")
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert torch.equal(actual.isnan(), reference.isnan())
+
+
+@pytest.mark.cuda
+def test_many_samples_and_a_value_that_is_no_number(make_inputs):
+    inputs = many_samples(make_inputs, torch.float32)
+    results = []
+    for number in (float("nan"), 0.0, 1000.0):
+        value = inputs.value.clone()
+        value[1, 7, 1, 5] = number
+        results.append(run(ms_deform_attn, inputs._replace(value=value)))
+    for with_nan, with_zero, with_thousand in zip(*results, strict=True):
+        assert torch.equal(with_nan.isnan(), (with_zero - with_thousand).abs() > 0.01)
+
+
+@pytest.mark.cuda
+def test_many_samples_and_an_output_gradient_that_is_no_number(make_inputs):
+    inputs = many_samples(make_inputs, torch.float32)
+    grad_output = torch.randn(2 * 6000 * 96, device="cuda")
+    grad_output[::96000] = float("nan")
+    expected = run(ms_deform_attn_reference, in_float64(inputs), grad_output)
+    for actual, reference in zip(run(ms_deform_attn, inputs, grad_output), expected, strict=True):
+        assert torch.equal(actual.isnan(), reference.isnan())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("queries", [2500 + 630, 630], ids=["all levels", "one level"])
+def test_many_samples_where_queries_are_pixels(queries):
+    generator = torch.Generator("cuda").manual_seed(0)
+    shapes = torch.tensor([[50, 50], [21, 30]], device="cuda")
+    starts = torch.tensor([0, 2500], device="cuda")
+    lead = (4, queries, 8, 2, 4)
+    value = torch.randn(4, 3130, 8, 32, device="cuda", generator=generator)
+    locations = torch.rand(*lead, 2, device="cuda", generator=generator) * 1.2 - 0.1
+    inputs = (value, shapes, starts, locations, torch.rand(lead, device="cuda", generator=generator))
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[torch.float32]
+
+
+@pytest.mark.cuda
+def test_many_samples_in_levels_that_share_pixels(make_inputs):
+    inputs = many_samples(make_inputs, torch.float32, levels=5)
+    inputs = inputs._replace(level_start_index=torch.tensor([3, 0, 1, 1, 2], device="cuda"))
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[torch.float32]
+
+
 @pytest.mark.cuda
 def test_runs_in_a_cuda_graph(make_inputs):
     inputs = make_inputs("cuda", torch.float32, channels=32)

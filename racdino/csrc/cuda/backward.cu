@@ -3,55 +3,10 @@
 //   grad_weight     = sum over c of factor[c] * dot[c]
 //   grad_location.x = W * weight * (fy0 * (dot[1] - dot[0]) + fy1 * (dot[3] - dot[2])), and .y alike
 //   grad_value at corner c += weight * factor[c] * g
-#include "common.cuh"
+#include "backward.cuh"
 
 namespace racdino::cuda {
 namespace {
-
-// Floats one reduction instruction adds. Vector reductions came with Hopper and CUDA 12.1 (PTX 8.1); elsewhere the
-// lanes of a group add single neighbouring floats, which memory still sees as whole sectors.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010
-template <typename A, int V>
-constexpr int kReduceWidth = std::is_same<A, float>::value && V % 4 == 0 ? 4 : 1;
-
-__device__ inline void add_to_memory(float* p, const float (&x)[4]) {
-  asm volatile(
-      "red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)),
-      "f"(x[0]),
-      "f"(x[1]),
-      "f"(x[2]),
-      "f"(x[3]));
-}
-#else
-template <typename A, int V>
-constexpr int kReduceWidth = 1;
-#endif
-
-template <typename A>
-__device__ inline void add_to_memory(A* p, const A (&x)[1]) {
-  atomicAdd(p, x[0]);
-}
-
-// Sum x[0..15] over a group of T lanes so that each lane ends with 16/T of the sums; that of x[i] is with lane i * T
-// / 16. Eight lanes need 14 shuffles, where summing each number by itself would take 48.
-template <int T, typename A>
-__device__ inline void reduce_scatter(A (&x)[16]) {
-  int count = 16;
-#pragma unroll
-  for (int distance = T / 2; distance > 0; distance /= 2) {
-    const bool upper = threadIdx.x & distance;
-    if (count > 1) {
-      count /= 2;
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        const A give = upper ? x[i] : x[i + count], keep = upper ? x[i + count] : x[i];
-        x[i] = keep + __shfl_xor_sync(0xffffffffu, give, distance);
-      }
-    } else {
-      x[0] += __shfl_xor_sync(0xffffffffu, x[0], distance);
-    }
-  }
-}
 
 // Lanes of the warp that hold samples [j0, j0 + 4) of their group's round.
 template <int T>
@@ -66,13 +21,13 @@ template <typename T, int V, int kLanes>
 __device__ inline void backward(const Problem& problem) {
   using A = Accumulate<T>;
   extern __shared__ Level levels[];
-  __shared__ Four<A> weight[kThreads];
-  __shared__ Place place[kThreads];
-  __shared__ Four<A> dots[kThreads];
+  constexpr int kSlots = kThreads + kThreads / kLanes;  // with a spare one per group, as in forward.cu
+  __shared__ Four<A> weight[kSlots], dots[kSlots];
+  __shared__ Place place[kSlots];
   load_levels(problem, levels);
 
   const Task<kLanes> task(problem);
-  const int n = problem.L * problem.P, chunks = problem.D / V, base = task.group * kLanes;
+  const int n = problem.L * problem.P, chunks = problem.D / V, base = task.group * (kLanes + 1);
   const A* locations = static_cast<const A*>(problem.locations) + 2 * task.row * n;
   const A* weights = static_cast<const A*>(problem.weights) + task.row * n;
   const unsigned stride = static_cast<unsigned>(problem.M * problem.D);
@@ -94,8 +49,8 @@ __device__ inline void backward(const Problem& problem) {
     }
     const Four<A> factor = corners.factors(1);
     __syncwarp();  // the previous round has been read
-    weight[threadIdx.x] = corners.factors(a);
-    place[threadIdx.x] = {corners.pixel, corners.step};
+    weight[base + task.lane] = corners.factors(a);
+    place[base + task.lane] = {corners.pixel, corners.step};
     const unsigned inside = __ballot_sync(0xffffffffu, corners.pixel >= 0);
     __syncwarp();
 
@@ -157,19 +112,13 @@ __device__ inline void backward(const Problem& problem) {
       }
       if (wants_dots) {
         reduce_scatter<kLanes>(dot);
-        A* sums = reinterpret_cast<A*>(&dots[base + j0]);
-        if constexpr (kLanes <= 16) {
-#pragma unroll
-          for (int i = 0; i < 16 / kLanes; ++i) sums[task.lane * (16 / kLanes) + i] = dot[i];
-        } else if (task.lane % 2 == 0) {
-          sums[task.lane / 2] = dot[0];
-        }
+        store_sums<kLanes>(dot, reinterpret_cast<A*>(&dots[base + j0]), task.lane);
       }
     }
     if (!wants_dots) continue;
     __syncwarp();
     if (task.active && s < n) {
-      const Four<A> dot = corners.pixel >= 0 ? dots[threadIdx.x] : Four<A>{{0, 0, 0, 0}};
+      const Four<A> dot = corners.pixel >= 0 ? dots[base + task.lane] : Four<A>{{0, 0, 0, 0}};
       const int64_t sample = task.row * n + s;
       if (problem.grad_weights) {
         static_cast<A*>(problem.grad_weights)[sample] =

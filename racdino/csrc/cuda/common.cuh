@@ -65,6 +65,22 @@ struct Pack {
   __device__ static Pack load(const void* p) {
     return {__ldg(static_cast<const typename Word<V * sizeof(T)>::Type*>(p))};
   }
+  // Keep what is there unless wanted. In assembler, because a condition around a load becomes a branch, and the loads
+  // behind it wait.
+  __device__ void load_if(bool wanted, const void* p) {
+    const auto global = __cvta_generic_to_global(p);
+    const unsigned condition = wanted;
+    if constexpr (sizeof word == 16) {
+      asm("{.reg .pred wanted; setp.ne.u32 wanted, %5, 0; @wanted ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];}"
+          : "+r"(word.x), "+r"(word.y), "+r"(word.z), "+r"(word.w)
+          : "l"(global), "r"(condition));
+    } else {
+      static_assert(sizeof word == 8);
+      asm("{.reg .pred wanted; setp.ne.u32 wanted, %3, 0; @wanted ld.global.nc.v2.u32 {%0, %1}, [%2];}"
+          : "+r"(word.x), "+r"(word.y)
+          : "l"(global), "r"(condition));
+    }
+  }
   __device__ void store(void* p) const { *static_cast<typename Word<V * sizeof(T)>::Type*>(p) = word; }
   __device__ void unpack(Accumulate<T> (&x)[V]) const {
     T elements[V];

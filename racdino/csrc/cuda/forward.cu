@@ -40,18 +40,28 @@ template <typename T, int V, int kLanes>
 __device__ inline void forward(const Problem& problem) {
   using A = Accumulate<T>;
   extern __shared__ Level levels[];
-  __shared__ Four<A> weight[kThreads];
-  __shared__ Place place[kThreads];
-  load_levels(problem, levels);
+  // One spare slot per group: the groups of a warp read different banks.
+  __shared__ Four<A> weight[kThreads + kThreads / kLanes];
+  __shared__ Place place[kThreads + kThreads / kLanes];
 
   const Task<kLanes> task(problem);
-  const int n = problem.L * problem.P, chunks = problem.D / V, base = task.group * kLanes;
+  const int n = problem.L * problem.P, chunks = problem.D / V, base = task.group * (kLanes + 1);
   const A* locations = static_cast<const A*>(problem.locations) + 2 * task.row * n;
   const A* weights = static_cast<const A*>(problem.weights) + task.row * n;
   const unsigned stride = static_cast<unsigned>(problem.M * problem.D * sizeof(T));
   const char* value = static_cast<const char*>(problem.value) +
                       (task.b * problem.S * problem.M + task.m) * problem.D * static_cast<int64_t>(sizeof(T));
   char* output = static_cast<char*>(problem.output) + task.row * problem.D * static_cast<int64_t>(sizeof(T));
+
+  A x = 0, y = 0, a = 0;  // of this lane's sample, loaded one round ahead: the first while the table of levels is
+  const auto fetch = [&](int s) {
+    if (s >= n) return;
+    x = __ldg(locations + 2 * s);
+    y = __ldg(locations + 2 * s + 1);
+    a = __ldg(weights + s);
+  };
+  fetch(task.lane);
+  load_levels(problem, levels);
 
   for (int first = 0; first < chunks; first += kLanes) {
     const int chunk = first + task.lane;
@@ -60,17 +70,20 @@ __device__ inline void forward(const Problem& problem) {
     for (int s0 = 0; s0 < n; s0 += kLanes) {
       const int s = s0 + task.lane, count = min(kLanes, n - s0);
       Corners<A> corners;
-      A a = 0;
       if (s < n) {
         const Level level = levels[s / problem.P];
-        corners = Corners<A>(cell_of(__ldg(locations + 2 * s), __ldg(locations + 2 * s + 1), level), level);
-        a = __ldg(weights + s);
+        corners = Corners<A>(cell_of(x, y, level), level);
       }
       __syncwarp();  // the previous round has been read
-      weight[threadIdx.x] = corners.factors(a);
-      place[threadIdx.x] = {corners.pixel, corners.step};
+      weight[base + task.lane] = corners.factors(a);
+      place[base + task.lane] = {corners.pixel, corners.step};
       const bool all_inside = __all_sync(0xffffffffu, s >= n || corners.pixel >= 0);
       __syncwarp();
+      if (s0 + kLanes < n) {
+        fetch(s + kLanes);
+      } else if (first + kLanes < chunks) {
+        fetch(task.lane);
+      }
       if (chunk >= chunks) continue;
       int j = 0;
       if (all_inside) {

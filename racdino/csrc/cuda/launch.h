@@ -33,6 +33,11 @@ cudaError_t launch_forward(const Problem& problem, Type type, cudaStream_t strea
 // grad_value by atomic additions, in whatever order they arrive.
 cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stream);
 
+// The same with fewer additions, where samples are many. pays_by_cell: whether it can and is worth it; grad_value is
+// wanted.
+bool pays_by_cell(const Problem& problem, Type type);
+cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
+
 // grad_value in a fixed order. keys[i] becomes the cell sample i falls into; sort them stably, then gather cell by
 // cell.
 cudaError_t launch_sample_keys(const Problem& problem, Type type, int64_t* keys, cudaStream_t stream);

@@ -153,7 +153,9 @@ Gradients backward_cuda(
   }
   problem.grad_locations = output_mask[1] ? grad_locations.data_ptr() : nullptr;
   problem.grad_weights = output_mask[2] ? grad_weights.data_ptr() : nullptr;
-  if (problem.grad_value || problem.grad_locations || problem.grad_weights) {
+  if (problem.grad_value && cuda::pays_by_cell(problem, type_of(value))) {
+    C10_CUDA_CHECK(cuda::launch_backward_by_cell(problem, type_of(value), c10::cuda::getCurrentCUDAStream()));
+  } else if (problem.grad_value || problem.grad_locations || problem.grad_weights) {
     C10_CUDA_CHECK(cuda::launch_backward(problem, type_of(value), c10::cuda::getCurrentCUDAStream()));
   }
   return {

@@ -1,0 +1,73 @@
+// What the two backward kernels share: vector reductions to memory, and sums over a group of lanes.
+#pragma once
+
+#include "common.cuh"
+
+namespace racdino::cuda {
+
+// Floats one reduction instruction adds. Vector reductions came with Hopper and CUDA 12.1 (PTX 8.1); elsewhere the
+// lanes of a group add single neighbouring floats, which memory still sees as whole sectors.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010
+template <typename A, int V>
+constexpr int kReduceWidth = std::is_same<A, float>::value && V % 4 == 0 ? 4 : 1;
+
+__device__ inline void add_to_memory(float* p, const float (&x)[4]) {
+  asm volatile(
+      "red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)),
+      "f"(x[0]),
+      "f"(x[1]),
+      "f"(x[2]),
+      "f"(x[3]));
+}
+#else
+template <typename A, int V>
+constexpr int kReduceWidth = 1;
+
+__device__ inline void add_to_memory(float* p, const float (&x)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) atomicAdd(p + i, x[i]);
+}
+#endif
+
+template <typename A>
+__device__ inline void add_to_memory(A* p, const A (&x)[1]) {
+  atomicAdd(p, x[0]);
+}
+
+// Sum x[0..15] over a group of T lanes so that each lane ends with 16/T of the sums; that of x[i] is with lane i * T
+// / 16. Eight lanes need 14 shuffles, where summing each number by itself would take 48. A template per step: with the
+// steps as a loop, nvcc indexes x at run time and puts it in local memory.
+template <int distance, int count = 16, typename A>
+__device__ inline void reduce_scatter_from(A (&x)[16]) {
+  if constexpr (distance > 0) {
+    if constexpr (count > 1) {
+      const bool upper = threadIdx.x & distance;
+#pragma unroll
+      for (int i = 0; i < count / 2; ++i) {
+        const A give = upper ? x[i] : x[i + count / 2], keep = upper ? x[i + count / 2] : x[i];
+        x[i] = keep + __shfl_xor_sync(0xffffffffu, give, distance);
+      }
+      reduce_scatter_from<distance / 2, count / 2>(x);
+    } else {
+      x[0] += __shfl_xor_sync(0xffffffffu, x[0], distance);
+      reduce_scatter_from<distance / 2, 1>(x);
+    }
+  }
+}
+template <int T, typename A>
+__device__ inline void reduce_scatter(A (&x)[16]) {
+  reduce_scatter_from<T / 2>(x);
+}
+
+// The sums of reduce_scatter, written where the whole group can read them.
+template <int T, typename A>
+__device__ inline void store_sums(const A (&x)[16], A* sums, int lane) {
+  if constexpr (T <= 16) {
+#pragma unroll
+    for (int i = 0; i < 16 / T; ++i) sums[lane * (16 / T) + i] = x[i];
+  } else if (lane % 2 == 0) {
+    sums[lane / 2] = x[0];
+  }
+}
+
+}  // namespace racdino::cuda
