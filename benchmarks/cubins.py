@@ -9,6 +9,7 @@ The kernels include no torch header, so what nvcc 11.8 makes here can be checked
 from __future__ import annotations
 
 import argparse
+import ctypes
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ SOURCES = ROOT / "racdino" / "csrc" / "cuda"
 ARCHITECTURES = ("70", "75", "80", "86", "89", "90")
 THREADS = 128  # kThreads of common.cuh
 LEVEL_BYTES = 12  # sizeof(Level)
+BY_CELL_SAMPLES = 1024  # kSamples of backward_by_cell.cu
 
 
 def build(folder: Path) -> None:
@@ -44,7 +46,9 @@ def check(folder: Path) -> None:
     from racdino.ops import ms_deform_attn_reference
 
     major, minor = torch.cuda.get_device_capability()
-    forward, backward = (Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in ("forward", "backward"))
+    forward, backward, by_cell = (
+        Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in ("forward", "backward", "backward_by_cell")
+    )
     variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
     variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
     bounds = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-4, torch.bfloat16: 4e-3}
@@ -63,10 +67,18 @@ def check(folder: Path) -> None:
         output = torch.full_like(grad_output, float("nan"))
         problem = Problem(inputs, output=output)
         forward.launch(f"ms_deform_attn_forward_{name}_v{V}_t{T}", blocks, THREADS, 3 * LEVEL_BYTES, problem)
-        gradients = [torch.zeros_like(value, dtype=exact), torch.full_like(locations, 9), torch.full_like(weights, 9)]
         names = ("grad_value", "grad_locations", "grad_weights")
-        problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
-        backward.launch(f"ms_deform_attn_backward_{name}_v{V}_t{T}", blocks, THREADS, 3 * LEVEL_BYTES, problem)
+        launches = [(backward, f"ms_deform_attn_backward_{name}_v{V}_t{T}", blocks, ())]
+        if dtype != torch.float64:
+            queries = BY_CELL_SAMPLES // P
+            blocks = B * M * 3 * -(-Q // queries)
+            launches.append((by_cell, f"ms_deform_attn_backward_by_cell_{name}_t8", blocks, (ctypes.c_int(queries),)))
+        results = [output]
+        for module, kernel, blocks, more in launches:
+            gradients = [torch.zeros_like(value, dtype=exact), torch.ones_like(locations), torch.ones_like(weights)]
+            problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
+            module.launch(kernel, blocks, THREADS, 3 * LEVEL_BYTES, problem, *more)
+            results += gradients
         torch.cuda.synchronize()
 
         leaves = [tensor.double().requires_grad_() for tensor in (value, locations, weights)]
@@ -74,11 +86,10 @@ def check(folder: Path) -> None:
         expected_gradients = torch.autograd.grad(expected, leaves, grad_output.double())
         errors = [
             float((actual.double() - right).norm() / right.norm())
-            for actual, right in zip((output, *gradients), (expected.detach(), *expected_gradients), strict=True)
+            for actual, right in zip(results, (expected.detach(), *expected_gradients * len(launches)), strict=True)
         ]
-        print(
-            f"{name:9}", " ".join(f"{what} {error:.1e}" for what, error in zip(("output", *names), errors, strict=True))
-        )
+        whats = ("output", *names * len(launches))
+        print(f"{name:9}", " ".join(f"{what} {error:.1e}" for what, error in zip(whats, errors, strict=True)))
         if not max(errors) < bounds[dtype]:
             sys.exit(f"the cubins compute something else in {name}")
     print(f"the cubins for sm_{major}{minor} in {folder} agree with float64 on {torch.cuda.get_device_name()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class Cubin:
         self._module = ctypes.c_void_p()
         self._call("cuModuleLoadData", ctypes.byref(self._module), ctypes.c_char_p(path.read_bytes()))
 
-    def launch(self, kernel: str, blocks: int, threads: int, shared_bytes: int, *arguments: ctypes.Structure) -> None:
+    def launch(self, kernel: str, blocks: int, threads: int, shared_bytes: int, *arguments: Any) -> None:
         """Launch ``kernel`` on torch's current stream."""
         function = ctypes.c_void_p()
         self._call("cuModuleGetFunction", ctypes.byref(function), self._module, kernel.encode())

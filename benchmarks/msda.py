@@ -2,16 +2,19 @@
 
     python benchmarks/msda.py           on a CPU: beside mmcv's multi_scale_deformable_attn_pytorch, 2 threads, float32
     python benchmarks/msda.py --cuda    on a GPU: beside the original's mapping (one thread per channel) and grid_sample
+    python benchmarks/msda.py --cuda --cases ddetr_b1 inj_b6 --only ours --json FILE
 
 CPU times are medians over interleaved calls, forward without a graph and forward with backward through autograd.
 Memory is what one forward and backward adds to the peak resident size of a fresh process that already holds the inputs
-(Linux's VmHWM, reset just before). GPU times: a CUDA graph of 10 calls replayed in turn with those of the peers, median
-of 25 rounds.
+(Linux's VmHWM, reset just before). GPU times: a CUDA graph of 10 calls (4 above 0.3 ms, 1 above 2 ms) replayed in turn
+with those of the peers, median of 25 rounds after 3 discarded; the raw operators, with zero-fills and casts of the
+results but without autograd.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -44,10 +47,21 @@ class Case(NamedTuple):
     query_levels: tuple[tuple[int, int], ...]
 
 
+MASK2FORMER = ((128, 128), (64, 64), (32, 32))  # /8, /16 and /32 of 1024 x 1024
+
 CASES = {
     "injector": Case("ViT-B injector B6", 6, 12, ADAPTER, ADAPTER[1:2]),
     "extractor": Case("ViT-B extractor B6", 6, 12, ADAPTER[1:2], ADAPTER),
     "encoder": Case("Deformable-DETR encoder 800x1333 B1", 1, 8, DETR, DETR),
+}
+CUDA_CASES = {
+    "ddetr_b1": CASES["encoder"],
+    "ddetr_b2": Case("Deformable-DETR encoder 800x1333 B2", 2, 8, DETR, DETR),
+    "inj_b6": CASES["injector"],
+    "inj_b48": Case("ViT-B injector B48", 48, 12, ADAPTER, ADAPTER[1:2]),
+    "ext_b6": CASES["extractor"],
+    "ext_b48": Case("ViT-B extractor B48", 48, 12, ADAPTER[1:2], ADAPTER),
+    "m2f_b1": Case("Mask2Former pixel decoder 1024x1024 B1", 1, 8, MASK2FORMER, MASK2FORMER),
 }
 
 
@@ -170,35 +184,46 @@ def grid_sample_peer(value: Tensor, shapes: list, locations: Tensor, weights: Te
     return (torch.cat(sampled, -1) * scale).sum(-1).view(B, M * D, Q).transpose(1, 2)
 
 
-def captured(call: Callable[[], object]) -> Callable[[], object]:
+class Captured:
     """``call`` as a CUDA graph of enough repetitions for the clock."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(CALLS_PER_GRAPH):
-            call()
-    return graph.replay
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                call()
+        torch.cuda.synchronize()
+        self.calls, self.graph = 1, self._capture(call, 1)
+        once = statistics.median(self.microseconds() for _ in range(3))
+        if once < 2000:
+            self.calls = 10 if once < 300 else 4
+            self.graph = self._capture(call, self.calls)
+
+    @staticmethod
+    def _capture(call: Callable[[], object], calls: int) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(calls):
+                call()
+        return graph
+
+    def microseconds(self) -> float:
+        """One replay, per call."""
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        self.graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        return 1e3 * start.elapsed_time(end) / self.calls
 
 
-CALLS_PER_GRAPH = 10
-
-
-def round_robin(replays: dict[str, Callable[[], object]], rounds: int = 25) -> dict[str, float]:
-    """Median microseconds of one call of each peer."""
-    times: dict[str, list[float]] = {name: [] for name in replays}
+def round_robin(peers: dict[str, Captured], rounds: int = 25) -> dict[str, list[float]]:
+    """Microseconds of one call of each peer in every round after the first three."""
+    times: dict[str, list[float]] = {name: [] for name in peers}
     for _ in range(rounds + 3):
-        for name, replay in replays.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            replay()
-            end.record()
-            torch.cuda.synchronize()
-            times[name].append(1e3 * start.elapsed_time(end) / CALLS_PER_GRAPH)
-    return {name: statistics.median(measured[3:]) for name, measured in times.items()}
+        for name, peer in peers.items():
+            times[name].append(peer.microseconds())
+    return {name: measured[3:] for name, measured in times.items()}
 
 
 def original_mapping() -> Callable[..., Callable[[], None]]:
@@ -275,32 +300,47 @@ def cuda_calls(
     yield "grid_sample", grid_sample_call
 
 
-def cuda_table() -> None:
-    prepare = original_mapping()
+def cuda_table(keys: list[str], dtypes: list[str], only: list[str], raw: Path | None) -> None:
+    prepare = original_mapping() if "one thread per channel" in only else lambda *_: None
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; us per call (median of 25 rounds), D 32, P 4")
     print("16-bit values keep float32 locations; one thread per channel pays casts to float32, as under ViT-Adapter")
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        for case in CASES.values():
-            for spread in ("near", "far"):
-                inputs = make_inputs(case, "cuda", spread, dtype)
+    rows = []
+    for key in keys:
+        for spread in ("near", "far"):
+            exact = make_inputs(CUDA_CASES[key], "cuda", spread)
+            for dtype in (getattr(torch, name) for name in dtypes):
+                inputs = (exact[0].to(dtype), *exact[1:])
                 for backward in (False, True):
                     with torch.no_grad():
-                        calls = dict(cuda_calls(inputs, case, prepare, backward))
-                        times = round_robin({name: captured(call) for name, call in calls.items()})
+                        calls = dict(cuda_calls(inputs, CUDA_CASES[key], prepare, backward))
+                        times = round_robin({name: Captured(call) for name, call in calls.items() if name in only})
                     what = "forward+backward" if backward else "forward"
-                    row = "  ".join(f"{name} {time:8.1f} ({time / times['ours']:5.2f})" for name, time in times.items())
-                    print(f"{str(dtype)[6:]:9} {case.title:36} {spread:4} {what:17} {row}", flush=True)
+                    medians = {name: statistics.median(measured) for name, measured in times.items()}
+                    columns = (f"{name} {t:8.1f} ({t / medians[only[0]]:5.2f})" for name, t in medians.items())
+                    print(f"{str(dtype)[6:]:9} {key:9} {spread:4} {what:17}", *columns, flush=True)
+                    about = {"case": key, "spread": spread, "dtype": str(dtype)[6:], "what": what}
+                    rows.append({**about, "microseconds": times})
+    if raw:
+        card = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
+        raw.write_text(json.dumps({**card, "rows": rows}) + "\n")
 
+
+DTYPES = ["float32", "float16", "bfloat16"]
+PEERS = ["ours", "ours, deterministic", "one thread per channel", "grid_sample"]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuda", action="store_true", help="the GPU table (needs nvcc for the comparison kernels)")
+    parser.add_argument("--cases", nargs="+", choices=CUDA_CASES, default=list(CUDA_CASES), help="with --cuda")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES, help="with --cuda")
+    parser.add_argument("--only", nargs="+", choices=PEERS, default=PEERS, help="with --cuda: what to time")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="with --cuda: every round, in microseconds")
     parser.add_argument("--rounds", type=int, default=5, help="timed CPU calls of each function (default 5)")
     parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
         print_peak(*arguments.peak_of)
     elif arguments.cuda:
-        cuda_table()
+        cuda_table(arguments.cases, arguments.dtypes, arguments.only, arguments.json)
     else:
         cpu_table(arguments.rounds)
