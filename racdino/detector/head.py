@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,16 @@ from racdino.detector.denoising import DenoisingQueries, make_denoising_queries
 from racdino.detector.randomness import SampleRandom
 from racdino.detector.reduction import normaliser
 from racdino.detector.registry import build, register
+
+
+class Queries(NamedTuple):
+    """box: (B, Q, 10) query boxes. query: (B, Q, C). hidden: see `Scene`. The denoising ones, if any, are first."""
+
+    box: Tensor
+    query: Tensor
+    dropout: KeyedDropout
+    hidden: Tensor | None
+    denoising: DenoisingQueries | None
 
 
 @dataclass
@@ -107,16 +117,45 @@ class RaCFormerHead(nn.Module):
         self.label_enc = nn.Embedding(num_classes + 1, embed_dims - 1)  # one channel tells denoising queries apart
         place_queries(self.init_query_bbox.weight, num_clusters)
 
+    def queries(
+        self,
+        batch: int,
+        targets: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
+        random: SampleRandom | None = None,
+    ) -> Queries:
+        """What the decoder starts from. Reads no map, so it can be made before the GPU is busy with the images.
+
+        Args:
+            batch: B. targets: per sample (n, 9) box rows and (n,) labels, for denoising; needs ``random``.
+            random: the batch's random numbers; None: no dropout.
+        """
+        box = self.init_query_bbox.weight.expand(batch, -1, -1)
+        query = self._embed(torch.full((batch, self.num_query), self.num_classes, device=box.device), 0.0)
+        ids = torch.arange(self.num_query, device=box.device)
+        if targets is None or not self.denoising_groups:
+            return Queries(box, query, KeyedDropout(random, ids), None, None)
+        if random is None:
+            raise ValueError("Denoising needs random numbers: give the head a SampleRandom together with targets.")
+        denoising = make_denoising_queries(
+            *targets, self.denoising_groups, self.num_classes, self.transformer.coordinates, random
+        )
+        return Queries(
+            torch.cat([denoising.boxes, box], dim=1),
+            torch.cat([self._embed(denoising.labels, 1.0), query], dim=1),
+            KeyedDropout(random, denoising.query_ids(self.num_query)),
+            denoising.hidden(self.num_query),
+            denoising,
+        )
+
     def forward(
         self,
+        queries: Queries,
         features: Sequence[Tensor],
         lss_bev: Tensor,
         radar_bev: Tensor,
         lidar2img: Tensor,
         img_timestamp: Tensor,
         image_size: tuple[int, int],
-        targets: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
-        random: SampleRandom | None = None,
     ) -> HeadOutput:
         """Find objects.
 
@@ -125,42 +164,26 @@ class RaCFormerHead(nn.Module):
             lss_bev, radar_bev: (B, T, C, y, x) in the current LiDAR frame.
             lidar2img: (B, T * N, 4, 4) from the current LiDAR frame to pixels of an image of ``image_size`` (H, W).
             img_timestamp: (B, T * N) float64 seconds.
-            targets: per sample (n, 9) box rows and (n,) labels, for denoising; needs ``random``.
-            random: the batch's random numbers; None: no dropout.
 
         Returns:
             What `loss` and `decode` take. NaN and infinity are left in it: `loss` then returns them, `decode` raises.
         """
-        B = lidar2img.shape[0]
-        box = self.init_query_bbox.weight.expand(B, -1, -1)
-        query = self._embed(torch.full((B, self.num_query), self.num_classes, device=box.device), 0.0)
-        denoising, hidden = None, None
-        ids = torch.arange(self.num_query, device=box.device)
-        if targets is not None and self.denoising_groups:
-            if random is None:
-                raise ValueError("Denoising needs random numbers: give the head a SampleRandom together with targets.")
-            denoising = make_denoising_queries(
-                *targets, self.denoising_groups, self.num_classes, self.transformer.coordinates, random
-            )
-            box = torch.cat([denoising.boxes, box], dim=1)
-            query = torch.cat([self._embed(denoising.labels, 1.0), query], dim=1)
-            hidden, ids = denoising.hidden(self.num_query), denoising.query_ids(self.num_query)
         logits, codes = self.transformer(
-            box,
-            query,
+            queries.box,
+            queries.query,
             features,
             lss_bev,
             radar_bev,
             lidar2img,
             img_timestamp,
             image_size,
-            hidden,
-            KeyedDropout(random, ids),
+            queries.hidden,
+            queries.dropout,
         )
-        if denoising is None:
+        if queries.denoising is None:
             return HeadOutput(logits, codes)
-        S = denoising.size
-        return HeadOutput(logits[:, :, S:], codes[:, :, S:], logits[:, :, :S], codes[:, :, :S], denoising)
+        S = queries.denoising.size
+        return HeadOutput(logits[:, :, S:], codes[:, :, S:], logits[:, :, :S], codes[:, :, :S], queries.denoising)
 
     def _embed(self, labels: Tensor, denoising: float) -> Tensor:
         """(B, Q) labels to (B, Q, C) queries whose last channel says whether they denoise."""
@@ -178,47 +201,60 @@ class RaCFormerHead(nn.Module):
         """
         if self.assigner is None:
             raise ValueError("This head was built without train_cfg and has no assigner; it cannot compute losses.")
-        codes = [code_from_boxes(boxes) for boxes in gt_boxes]
-        found: dict[str, Tensor] = {}
+        terms = dict(zip(("loss_cls", "loss_bbox"), self._matched_loss(output, gt_boxes, gt_labels), strict=True))
+        if output.denoising is not None:
+            objects = sum(len(labels) for labels in gt_labels)
+            pair = self._denoising_loss(output, self.denoising_groups * objects)
+            terms.update(zip(("loss_cls_dn", "loss_bbox_dn"), pair, strict=True))
         last = len(output.logits) - 1
-        for layer in range(last + 1):
-            prefix = "" if layer == last else f"d{layer}."
-            pair = self._matched_loss(output.logits[layer], output.codes[layer], codes, gt_labels)
-            found[f"{prefix}loss_cls"], found[f"{prefix}loss_bbox"] = pair
-            if output.denoising is not None:
-                assert output.denoising_logits is not None
-                assert output.denoising_codes is not None
-                pair = self._denoising_loss(
-                    output.denoising_logits[layer], output.denoising_codes[layer], output.denoising
-                )
-                found[f"{prefix}loss_cls_dn"], found[f"{prefix}loss_bbox_dn"] = pair
-        return found
+        return {
+            f"d{layer}.{name}" if layer < last else name: of_layers[layer]
+            for layer in range(last + 1)
+            for name, of_layers in terms.items()
+        }
 
     def _matched_loss(
-        self, logits: Tensor, codes: Tensor, gt_codes: Sequence[Tensor], gt_labels: Sequence[Tensor]
+        self, output: HeadOutput, gt_boxes: Sequence[Tensor], gt_labels: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
+        """Class and box loss of every layer, (layers,) each."""
         assert self.assigner is not None
-        labels = torch.full(logits.shape[:2], self.num_classes, device=logits.device)
-        found, targets = [], []
-        for sample, (gt, gt_label) in enumerate(zip(gt_codes, gt_labels, strict=True)):
-            query, which = self.assigner.assign(codes[sample], logits[sample], gt, gt_label, self.code_weights)
-            labels[sample, query] = gt_label[which]
-            found.append(codes[sample, query])
-            targets.append(gt[which])
-        return self._losses(logits.flatten(0, 1), labels.flatten(), torch.cat(found), torch.cat(targets))
+        logits, codes = output.logits, output.codes
+        gt_codes = [code_from_boxes(boxes) for boxes in gt_boxes]
+        pairs = self.assigner.assign(codes, logits, gt_codes, gt_labels, self.code_weights)
+        labels = torch.full(logits.shape[:-1], self.num_classes, device=logits.device)
+        labels[pairs.layer, pairs.sample, pairs.query] = torch.cat(list(gt_labels))[pairs.target]
+        count = len(pairs.query) // len(logits)
+        found = codes[pairs.layer, pairs.sample, pairs.query].view(len(logits), count, codes.shape[-1])
+        targets = torch.cat(gt_codes)[pairs.target].view_as(found)
+        return self._losses(logits.flatten(1, 2), labels.flatten(1), found, targets, None, count)
 
-    def _denoising_loss(self, logits: Tensor, codes: Tensor, queries: DenoisingQueries) -> tuple[Tensor, Tensor]:
-        filled = queries.filled
-        return self._losses(logits[filled], queries.target_labels[filled], codes[filled], queries.targets[filled])
+    def _denoising_loss(self, output: HeadOutput, count: int) -> tuple[Tensor, Tensor]:
+        """Class and box loss of every layer, (layers,) each, where ``count`` slots are filled."""
+        queries, logits, codes = output.denoising, output.denoising_logits, output.denoising_codes
+        assert queries is not None
+        assert logits is not None
+        assert codes is not None
+        labels = queries.target_labels.flatten().expand(len(logits), -1)
+        targets, filled = queries.targets.flatten(0, 1), queries.filled.flatten()
+        return self._losses(logits.flatten(1, 2), labels, codes.flatten(1, 2), targets, filled, count)
 
-    def _losses(self, logits: Tensor, labels: Tensor, codes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Class loss of (n, classes), box loss of the (m, 10) that have an object."""
-        count = normaliser(len(codes), logits)
-        cls_count = count if self.sync_cls_avg_factor else count.new_tensor(max(len(codes), 1))
+    def _losses(
+        self, logits: Tensor, labels: Tensor, codes: Tensor, targets: Tensor, filled: Tensor | None, count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Class loss of (layers, n, classes), box loss of (layers, m, 10), both (layers,).
+
+        ``filled`` (n,) bool: with it n is m and the others do not count. ``count``: how many boxes do.
+        """
+        total = normaliser(count, logits)
+        cls_total = total if self.sync_cls_avg_factor else logits.new_full((), max(count, 1))
         known = targets.isfinite().all(-1)
+        if filled is not None:
+            known = known & filled
+        # A difference is chosen, not multiplied by 0: what is unknown is NaN.
+        found = torch.where(known[..., None], codes, 0)
         return (
-            self.loss_cls(logits, labels, cls_count),
-            self.loss_bbox(codes[known], targets[known], self.code_weights, count),
+            self.loss_cls(logits, labels, cls_total, filled),
+            self.loss_bbox(found, torch.where(known[..., None], targets, 0), self.code_weights, total),
         )
 
     @torch.no_grad()

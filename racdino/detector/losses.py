@@ -29,16 +29,24 @@ class FocalLoss(nn.Module):
         self.alpha = alpha
         self.loss_weight = loss_weight
 
-    def forward(self, logits: Tensor, labels: Tensor, normaliser: Tensor) -> Tensor:
-        """(n, classes) logits and (n,) int64 labels, where the number of classes means none of them, to a scalar."""
-        classes = logits.shape[1]
-        target = F.one_hot(labels, classes + 1)[:, :classes].to(logits.dtype)
+    def forward(self, logits: Tensor, labels: Tensor, normaliser: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Logits (..., n, classes) and labels (..., n) int64, where the number of classes means none of them, to (...).
+
+        ``counts`` (..., n) bool says which rows count; None: all.
+        """
+        classes = logits.shape[-1]
+        if counts is not None:
+            logits = torch.where(counts[..., None], logits, 0)  # first, so that no gradient of theirs can be NaN
+        target = F.one_hot(labels, classes + 1)[..., :classes].to(logits.dtype)
         # log p of what is true: stable for large logits, unlike the logarithm of a probability.
         entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         probability = logits.sigmoid()
         missed = torch.where(target > 0, 1 - probability, probability)
         alpha = torch.where(target > 0, self.alpha, 1 - self.alpha)
-        return (entropy * alpha * missed**self.gamma).sum() / normaliser * self.loss_weight
+        losses = entropy * alpha * missed**self.gamma
+        if counts is not None:
+            losses = losses * counts[..., None]
+        return losses.sum((-2, -1)) / normaliser * self.loss_weight
 
 
 @register("L1Loss")
@@ -50,8 +58,8 @@ class L1Loss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, found: Tensor, target: Tensor, weights: Tensor, normaliser: Tensor) -> Tensor:
-        """``found`` and ``target`` (n, k) and ``weights`` that broadcast to them, to a scalar."""
-        return ((found - target).abs() * weights).sum() / normaliser * self.loss_weight
+        """``found`` and ``target`` (..., n, k) and ``weights`` that broadcast to them, to (...)."""
+        return ((found - target).abs() * weights).sum((-2, -1)) / normaliser * self.loss_weight
 
 
 @register("GIoULoss")

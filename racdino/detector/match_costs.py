@@ -24,11 +24,11 @@ class FocalLossCost:
         self.eps = eps
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(Q, classes) logits and (n,) labels to (Q, n)."""
+        """(..., Q, classes) logits and (n,) labels to (..., Q, n)."""
         score = logits.sigmoid()
         absent = -(1 - score + self.eps).log() * (1 - self.alpha) * score**self.gamma
         present = -(score + self.eps).log() * self.alpha * (1 - score) ** self.gamma
-        return (present - absent)[:, labels] * self.weight
+        return (present - absent)[..., labels] * self.weight
 
 
 @register("BBox3DL1Cost")
@@ -39,7 +39,7 @@ class BBox3DL1Cost:
         self.weight = weight
 
     def __call__(self, codes: Tensor, targets: Tensor) -> Tensor:
-        """(Q, k) and (n, k) to (Q, n)."""
+        """(..., Q, k) and (n, k) to (..., Q, n)."""
         return torch.cdist(codes, targets, p=1) * self.weight
 
 
@@ -51,9 +51,9 @@ class ThetaL1Cost:
         self.weight = weight
 
     def __call__(self, xy: Tensor, targets: Tensor) -> Tensor:
-        """(Q, 2) and (n, 2) metres to (Q, n)."""
-        theta, target = (torch.atan2(points[:, 1], points[:, 0]) / (2 * math.pi) for points in (xy, targets))
-        difference = (theta[:, None] - target).abs()
+        """(..., Q, 2) and (n, 2) metres to (..., Q, n)."""
+        theta, target = (torch.atan2(points[..., 1], points[..., 0]) / (2 * math.pi) for points in (xy, targets))
+        difference = (theta[..., None] - target).abs()
         return torch.minimum(difference, 1 - difference) * self.weight
 
 

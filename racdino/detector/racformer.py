@@ -18,6 +18,7 @@ from racdino.detector.image_preprocessing import ImagePreprocessing
 from racdino.detector.radar_encoder import encode_radar, radar_bev_conv
 from racdino.detector.randomness import SampleRandom
 from racdino.detector.registry import build, register
+from racdino.detector.view_transformer import Geometry
 from racdino.detector.voxelisation import Voxelisation
 
 Config = Mapping[str, Any]
@@ -127,24 +128,34 @@ class RaCFormer(nn.Module):
         self, batch: Batch, random: SampleRandom | None, targets: tuple[list[Tensor], list[Tensor]] | None
     ) -> tuple[Any, Tensor]:
         images = self.preprocess(batch.img, random)
+        # First what waits for the device or copies to it. Afterwards the host only queues work, and stays ahead.
+        queries = self.pts_bbox_head.queries(len(images), targets, random)
+        current, past = self._geometries(batch)
+        radar_bev = self._radar_bev(batch)
         grad_images = self.stop_prev_grad * batch.num_cameras
         extract = self._image_branch()
         if self.training and 0 < grad_images < images.shape[1]:
             features = extract.with_gradient_for(images, grad_images, self.image_precision)
         else:
             features = extract(images, self.image_precision)
-        lss_bev, depth_logits = self._lss_bev(batch, features.lss, random)
+        lss_bev, depth_logits = self._lss_bev(batch, features.lss, current, past, random)
         output = self.pts_bbox_head(
+            queries,
             features.levels,
             lss_bev,
-            self._radar_bev(batch),
+            radar_bev,
             batch.lidar2img,
             batch.img_timestamp,
             tuple(images.shape[-2:]),
-            targets,
-            random,
         )
         return output, depth_logits
+
+    def _geometries(self, batch: Batch) -> tuple[Geometry, Geometry | None]:
+        """Of the current frames' cameras, and of the past ones', if there are any."""
+        lidar2img = by_frame(batch.lidar2img, batch.num_frames)
+        geometry = self.img_lss_view_transformer.geometry
+        past = geometry(lidar2img[:, 1:].flatten(0, 1)) if batch.num_frames > 1 else None
+        return geometry(lidar2img[:, 0]), past
 
     def _image_branch(self) -> ImageBranch:
         return ImageBranch(
@@ -157,22 +168,23 @@ class RaCFormer(nn.Module):
             getattr(self, "adapter_fusion", None),
         )
 
-    def _lss_bev(self, batch: Batch, features: Tensor, random: SampleRandom | None) -> tuple[Tensor, Tensor]:
+    def _lss_bev(
+        self, batch: Batch, features: Tensor, current: Geometry, past: Geometry | None, random: SampleRandom | None
+    ) -> tuple[Tensor, Tensor]:
         """(B, T, C, Y, X) of all frames, and the current frame's depth logits. Past frames give no gradient."""
         frames = batch.num_frames
-        inputs = (
+        features, depth, rcs = (
             by_frame(features, frames),
-            by_frame(batch.lidar2img, frames),
             by_frame(self.preprocess.pad(batch.radar_depth), frames, self.legacy_radar_layout),
             by_frame(self.preprocess.pad(batch.radar_rcs), frames, self.legacy_radar_layout),
         )
-        current, logits = self.img_lss_view_transformer(*(x[:, 0] for x in inputs), random)
-        bev = [current[:, None]]
-        if frames > 1:
-            with evaluated(self.img_lss_view_transformer):
-                past, _ = self.img_lss_view_transformer(*(x[:, 1:].flatten(0, 1) for x in inputs))
-            bev.append(past.unflatten(0, (len(features), frames - 1)))
-        return torch.cat(bev, 1), logits
+        bev, logits = self.img_lss_view_transformer(features[:, 0], current, depth[:, 0], rcs[:, 0], random)
+        if past is None:
+            return bev[:, None], logits
+        with evaluated(self.img_lss_view_transformer):
+            older, older_depth, older_rcs = (x[:, 1:].flatten(0, 1) for x in (features, depth, rcs))
+            of_past, _ = self.img_lss_view_transformer(older, past, older_depth, older_rcs)
+        return torch.cat([bev[:, None], of_past.unflatten(0, (len(features), frames - 1))], 1), logits
 
     def _radar_bev(self, batch: Batch) -> Tensor:
         """(B, T, C, Y, X)."""

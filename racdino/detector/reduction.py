@@ -6,7 +6,6 @@ one that a single process with all the samples would have divided by the sum.
 
 from __future__ import annotations
 
-import torch
 import torch.distributed as distributed
 from torch import Tensor
 
@@ -27,8 +26,9 @@ def normaliser(count: int | Tensor, like: Tensor) -> Tensor:
         count: what this process counted, one number.
         like: the loss's tensor, for device and dtype.
     """
-    count = torch.as_tensor(count, dtype=like.dtype, device=like.device)
-    return mean_over_processes(count).clamp(min=1 / num_processes())
+    # A number is written by the device itself: copying it there would wait for the device.
+    total = like.new_full((), count) if isinstance(count, int) else count.to(like)
+    return mean_over_processes(total).clamp(min=1 / num_processes())
 
 
 def num_processes() -> int:

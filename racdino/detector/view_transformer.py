@@ -7,12 +7,13 @@ arXiv:2412.12725, for the radar input.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from racdino.detector.bev_pool import bev_pool
+from racdino.detector.bev_pool import Ranks, bev_pool
+from racdino.detector.constants import constant
 from racdino.detector.depth_bins import (
     DepthBins,
     largest_of_block,
@@ -27,6 +28,13 @@ from racdino.detector.reduction import normaliser
 from racdino.detector.registry import register
 
 _RCS_CHANNELS = 32
+
+
+class Geometry(NamedTuple):
+    """projections: (S*N, 9), each camera's inverse projection, its upper left 3x3. ranks: of the hypotheses' cells."""
+
+    projections: Tensor
+    ranks: Ranks
 
 
 @register("LSSViewTransformerBEVDepth_racformer")
@@ -83,19 +91,24 @@ class LSSViewTransformer(nn.Module):
         depth = self.bins.values()[:, None, None].expand(-1, h, w)
         return torch.stack([u.expand_as(depth), v.expand_as(depth), depth], -1)
 
+    def geometry(self, lidar2img: Tensor) -> Geometry:
+        """Where the features of (S, N, 4, 4) cameras land. Waits for the device, so it is made before the images."""
+        img2lidar = lidar2img.double().inverse().float()
+        return Geometry(img2lidar[..., :3, :3].flatten(0, 1).flatten(1), Ranks.of(*self.cells_of(img2lidar)))
+
     def forward(
         self,
         features: Tensor,
-        lidar2img: Tensor,
+        geometry: Geometry,
         radar_depth: Tensor,
         radar_rcs: Tensor,
         random: SampleRandom | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One BEV map per scene (a sample's frame), in the LiDAR frame that ``lidar2img`` starts from.
+        """One BEV map per scene (a sample's frame), in the LiDAR frame that ``lidar2img`` started from.
 
         Args:
-            features: (S, N, C, h, w). lidar2img: (S, N, 4, 4). radar_depth, radar_rcs: (S, N, H, W) metres (0 = none)
-                and dBsm. random: for the dropout of training, keyed by scene.
+            features: (S, N, C, h, w). geometry: of their cameras. radar_depth, radar_rcs: (S, N, H, W) metres
+                (0 = none) and dBsm. random: for the dropout of training, keyed by scene.
         Returns:
             (S, out_channels, Y, X), and depth logits (S*N, D, h, w).
         """
@@ -105,19 +118,16 @@ class LSSViewTransformer(nn.Module):
                 f"Image features of {h}x{w} do not fit the view transformer's input_size {self.input_size} / "
                 f"{self.downsample}; set input_size to the size of the padded images."
             )
-        img2lidar = lidar2img.double().inverse().float()
         logits, context = self.depth_net(
             features.flatten(0, 1),
             self.radar_input(radar_depth.flatten(0, 1), radar_rcs.flatten(0, 1)),
-            img2lidar[..., :3, :3].flatten(0, 1).flatten(1),
+            geometry.projections,
             random,
         )
-        cells, num_cells = self.cells_of(img2lidar)
         pooled = bev_pool(
             logits.float().softmax(1).permute(0, 2, 3, 1).reshape(-1, self.bins.count),
             context.float().permute(0, 2, 3, 1).flatten(0, 2),
-            cells,
-            num_cells,
+            geometry.ranks,
         )
         scenes, (columns, rows, _) = len(features), self.cells
         return pooled.view(scenes, rows, columns, -1).permute(0, 3, 1, 2).contiguous(), logits
@@ -147,10 +157,12 @@ class LSSViewTransformer(nn.Module):
         """(S, N, 4, 4) to bev_pool's cells (S*N*h*w, D), each scene with its own Y*X cells, and their number."""
         columns, rows, _ = self.cells
         points = self.points(img2lidar)
-        low = points.new_tensor([axis[0] for axis in self.grid])
-        size = points.new_tensor([axis[2] for axis in self.grid])
+        low, size, count = (
+            constant(tuple(numbers), points.dtype, points.device)
+            for numbers in ([axis[0] for axis in self.grid], [axis[2] for axis in self.grid], self.cells)
+        )
         index = ((points - low) / size).floor()
-        inside = ((index >= 0) & (index < index.new_tensor(self.cells))).all(-1)
+        inside = ((index >= 0) & (index < count)).all(-1)
         x, y, _ = torch.where(inside[..., None], index, 0).long().unbind(-1)
         scene = torch.arange(len(img2lidar), device=x.device).view(-1, 1, 1, 1, 1)
         num_cells = len(img2lidar) * rows * columns
@@ -161,6 +173,7 @@ class LSSViewTransformer(nn.Module):
         """Focal loss of (K, D, h, w) logits where (..., H, W) LiDAR depth (K images, 0 = unknown) falls into a bin."""
         labels = self.bins.classes(nearest_of_block(gt_depth.flatten(0, -3), self.downsample)).flatten()
         known = labels < self.bins.count
-        predicted = logits.float().permute(0, 2, 3, 1).flatten(0, 2)[known]
-        losses = softmax_focal_loss(predicted, labels[known])
+        predicted = logits.float().permute(0, 2, 3, 1).flatten(0, 2)
+        losses = softmax_focal_loss(predicted, torch.where(known, labels, 0))
+        losses = torch.where(known, losses, 0)
         return self.loss_depth_weight * losses.sum() / normaliser(known.sum(), losses)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from racdino.detector import head  # noqa: F401  (registers it)
+import racdino.detector.head  # noqa: F401  (registers it)
 from racdino.detector.randomness import SampleRandom
 from racdino.detector.registry import build
 
@@ -112,6 +112,11 @@ def make_targets(counts: tuple[int, ...] = (2, 5), dtype: torch.dtype = torch.fl
         boxes.append(box.to(dtype))
         labels.append(torch.randint(4, (count,), generator=generator))
     return boxes, labels
+
+
+def find(head: Any, inputs: tuple[Any, ...], targets: Any = None, random: SampleRandom | None = None) -> Any:
+    """What ``head`` makes of `make_inputs`."""
+    return head(head.queries(len(inputs[3]), targets, random), *inputs)
 
 
 def of_sample(inputs: tuple[Any, ...], index: int) -> tuple[Any, ...]:

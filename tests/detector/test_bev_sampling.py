@@ -9,6 +9,7 @@ from sampling_loops import bilinear, ray_point
 from racdino.detector.decoder.bev_sampling import BEVSampling
 from racdino.detector.decoder.coordinates import Coordinates
 from racdino.detector.decoder.keyed_dropout import KeyedDropout
+from racdino.detector.decoder.ray_points import Boxes
 
 COORDINATES = Coordinates.of([-51.2, -51.2, -5.0, 51.2, 51.2, 3.0])
 SILENT = KeyedDropout(None, torch.arange(3))
@@ -30,7 +31,13 @@ def make(**keywords):
 
 
 def run(branch, bev, box, query, time_diff):
-    return branch(box, query, branch.values(bev), time_diff, REGION, SILENT, "a")
+    return branch(Boxes.of(box, time_diff, COORDINATES), query, branch.values(bev), REGION, SILENT, "a")
+
+
+def grid_of(branch, box, query, time_diff):
+    """(B, T, Q, G, K, 2) in [0, 1] of the range."""
+    xy, _ = branch.points(Boxes.of(box, time_diff, COORDINATES), query, REGION, groups_last=False)
+    return (xy.flatten(4, 5) + 51.2) / 102.4
 
 
 def test_it_is_what_loops_over_frames_heads_and_points_give():
@@ -67,14 +74,14 @@ def test_it_is_what_loops_over_frames_heads_and_points_give():
 def test_it_is_mmcvs_plain_torch_attention_frame_by_frame():
     ops = pytest.importorskip("mmcv.ops.multi_scale_deform_attn", reason="mmcv-full is not installed")
     branch, bev, box, query, time_diff = make()
-    grid, _ = branch.points(box, query, time_diff, REGION)
+    grid = grid_of(branch, box, query, time_diff)
     values = branch.values(bev)
     weights = branch.scale_weights(query).view(2, 3, 2, 1, 6).softmax(-1)
     frames = branch.attention.bev_queue_weight(query).softmax(-1)
     total = sum(
         frames[..., t, None]
         * ops.multi_scale_deformable_attn_pytorch(
-            values[:, t].reshape(2, 60, 2, 4), torch.tensor([[6, 10]]), grid[:, :, t, :, None], weights
+            values[:, t].reshape(2, 60, 2, 4), torch.tensor([[6, 10]]), grid[:, t, :, :, None], weights
         )
         for t in range(2)
     )
@@ -109,11 +116,11 @@ def test_upstreams_batch_mixing_pairs_batch_major_maps_with_frame_major_points()
             # Slot b * T + t of the maps meets slot t' * B + b' of the points: b' = slot % B, t' = slot // B.
             other, frame = slot % 2, slot // 2
             points = slice(other, other + 1)
-            grid, _ = correct.points(box[points], query[points], time_diff[points], REGION)
+            grid = grid_of(correct, box[points], query[points], time_diff[points])
             weights = correct.scale_weights(query[points]).view(1, 3, 2, 6).softmax(-1)
             sampled = torch.zeros(3, 8, dtype=torch.float64)
             for q, g, k in [(q, g, k) for q in range(3) for g in range(2) for k in range(6)]:
-                x, y = grid[0, q, frame, g, k].tolist()
+                x, y = grid[0, frame, q, g, k].tolist()
                 part = slice(4 * g, 4 * g + 4)
                 image = values[slot].permute(2, 0, 1)[part]
                 sampled[q, part] += weights[0, q, g, k] * bilinear(image, x * 10 - 0.5, y * 6 - 0.5)

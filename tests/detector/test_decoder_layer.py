@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from small_head import make_head, make_inputs
+from small_head import find, make_head, make_inputs
 
 from racdino.detector.decoder.transformer import ages
 
@@ -48,13 +48,13 @@ def test_the_temporal_encoder_and_the_values_are_computed_once_per_forward():
         layer.sampling_lss_bev.attention.value_proj,
     ):
         module.register_forward_hook(lambda module, inputs, output: calls.append(module))
-    head(*make_inputs())
+    find(head, make_inputs())
     assert len(calls) == 3
 
 
 def test_a_later_layer_sends_no_gradient_into_the_boxes_of_an_earlier_one():
     head, inputs = make_head().train(), make_inputs()
-    output = head(*inputs)
+    output = find(head, inputs)
     refined = torch.autograd.grad(output.codes[1].sum(), head.init_query_bbox.weight, retain_graph=True)[0]
     # The second layer's theta adds to the first one's, which reaches it without gradient; yaw, sizes and velocity
     # start anew. What is left is the way through the queries.

@@ -130,7 +130,8 @@ def test_one_frame_is_enough():
 def test_past_frames_give_the_view_transformer_no_gradient_and_no_statistics():
     model = detector()
     features = torch.randn(2, FRAMES * CAMERAS, DIM, 4, 6, requires_grad=True)
-    bev, _ = model._lss_bev(make_batch(), features, None)
+    batch = make_batch()
+    bev, _ = model._lss_bev(batch, features, *model._geometries(batch), None)
     assert bev.shape == (2, FRAMES, DIM, 32, 32)
     bev.square().sum().backward()
     assert features.grad[:, :CAMERAS].any()

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as distributed
 import torch.multiprocessing
-from small_head import keyed, make_head, make_inputs, make_targets, of_sample
+from small_head import find, keyed, make_head, make_inputs, make_targets, of_sample
 
 from racdino.detector.reduction import mean_over_processes, normaliser
 
@@ -21,7 +21,7 @@ def train_step(ranks: range) -> tuple[dict[str, float], list[torch.Tensor]]:
     if len(ranks) == 1:
         inputs = of_sample(inputs, ranks[0])
     boxes, labels = [boxes[rank] for rank in ranks], [labels[rank] for rank in ranks]
-    output = head(*inputs, (boxes, labels), keyed(*(11 + rank for rank in ranks)))
+    output = find(head, inputs, (boxes, labels), keyed(*(11 + rank for rank in ranks)))
     losses = head.loss(output, boxes, labels)
     torch.stack(list(losses.values())).sum().backward()
     gradients = [parameter.grad for parameter in head.parameters() if parameter.grad is not None]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sampling_loops import bilinear, ray_point
 
 from racdino.detector.decoder.coordinates import Coordinates
-from racdino.detector.decoder.ray_points import RayPoints
+from racdino.detector.decoder.ray_points import Boxes, RayPoints
 from racdino.detector.decoder.view_sampling import ViewSampling, first_valid_view, sample_views
 from racdino.ops import ms_deform_attn_reference
 
@@ -56,7 +56,7 @@ def test_samples_are_those_of_loops_over_every_point():
     sampler, features, lidar2img, box, query, time_diff = make()
     B, Q, G, T, N, D, P, L = 2, 4, 2, 2, 3, 3, 2, 2
     views = sampler.views(features, lidar2img, SIZE)
-    samples = sampler(box, query, views, time_diff, 0.08)
+    samples = sampler(Boxes.of(box, time_diff, COORDINATES), query, views, 0.08)
     seen = set()
     for b in range(B):
         for q in range(Q):
@@ -107,7 +107,8 @@ def test_plain_torch_and_our_operator_agree_in_values_and_gradients():
     for plain in (False, True):
         sampler.plain_view_sampling = plain
         leaves = [query.clone().requires_grad_(), *(level.clone().requires_grad_() for level in features)]
-        samples = sampler(box, leaves[0], sampler.views(leaves[1:], lidar2img, SIZE), time_diff, 0.08)
+        boxes = Boxes.of(box, time_diff, COORDINATES)
+        samples = sampler(boxes, leaves[0], sampler.views(leaves[1:], lidar2img, SIZE), 0.08)
         results.append([samples, *torch.autograd.grad(samples.sin().sum(), leaves)])
     for ours, reference in zip(*results, strict=True):
         torch.testing.assert_close(ours, reference)
@@ -141,7 +142,8 @@ def test_gradients_are_those_of_finite_differences():
     def sample(level, box, query):
         # Motion follows the velocity without gradient, so the velocity is not among the inputs.
         box = torch.cat([box[..., :8], leaves[1].detach()[..., 8:]], dim=-1)
-        return sampler(box, query, sampler.views([level], lidar2img[:1], SIZE), time_diff[:1], 0.08)
+        boxes = Boxes.of(box, time_diff[:1], COORDINATES)
+        return sampler(boxes, query, sampler.views([level], lidar2img[:1], SIZE), 0.08)
 
     assert torch.autograd.gradcheck(sample, leaves, fast_mode=True)
 
@@ -153,8 +155,23 @@ def test_ray_samples_spread_over_the_region_and_none_leaves_it_by_more_than_half
     torch.nn.init.zeros_(rays.sampling_offset.bias)
     box = torch.tensor([[[0.1, 0.5, 0.5, 0, 0, 0, 0, 1, 0, 0]]])
     for size in (0.0, 50.0):
-        grid, _ = rays.points(box, torch.full((1, 1, 8), size), torch.zeros(1, 1), 0.06)
-        polar = COORDINATES.polar_from_metres(COORDINATES.metres_from_grid(grid)).view(depth_num, 2)
+        boxes = Boxes.of(box, torch.zeros(1, 1), COORDINATES)
+        xy, _ = rays.points(boxes, torch.full((1, 1, 8), size), 0.06, groups_last=True)
+        polar = COORDINATES.polar_from_metres(xy).view(depth_num, 2)
         even = torch.linspace(-0.06, 0.06, depth_num)
         assert polar[:, 0].tolist() == pytest.approx([0.1] * depth_num, abs=1e-5)
         assert float((polar[:, 1] - 0.5 - even).abs().max()) <= 0.06 / depth_num / 2 + 1e-5
+
+
+def test_a_point_at_the_car_moves_along_x_and_leaves_the_gradients_finite():
+    torch.manual_seed(0)
+    rays = RayPoints(8, 2, 3, 1, 1, COORDINATES).double()
+    torch.nn.init.zeros_(rays.sampling_offset.bias)
+    box = torch.tensor([[[0.3, 0.0, 0.5, 0, 0, 0, 0, 1, 0, 0]]], dtype=torch.float64, requires_grad=True)
+    boxes = Boxes.of(box, torch.zeros(1, 1, dtype=torch.float64), COORDINATES)
+    xy, _ = rays.points(boxes, torch.zeros(1, 1, 8, dtype=torch.float64), 0.06, groups_last=True)
+    steps = -0.06 + 0.06 * torch.arange(3).double() + (2 * rays.ray_points_offset.bias.sigmoid() - 1) * 0.01
+    torch.testing.assert_close(xy.view(3, 2), torch.stack([65 * steps, torch.zeros(3).double()], 1), atol=1e-9, rtol=0)
+    xy.square().sum().backward()
+    assert box.grad.isfinite().all()
+    assert rays.ray_points_offset.bias.grad.abs().min() > 0

@@ -66,7 +66,7 @@ def test_map_is_the_sum_over_a_naive_loop_in_float64():
     model = transformer().eval()
     features, projection, depth, rcs = inputs()
     with torch.no_grad():
-        bev, logits = model(features, projection, depth, rcs)
+        bev, logits = model(features, model.geometry(projection), depth, rcs)
         camera = projection.double().inverse().float()[..., :3, :3].reshape(6, 9)
         _, context = model.depth_net(features[0], model.radar_input(depth[0], rcs[0]), camera, None)
     probability = logits.double().softmax(1)
@@ -97,7 +97,7 @@ def test_a_camera_that_looks_forward_fills_what_is_in_front():
     model = transformer().eval()
     features, projection, depth, rcs = inputs()
     with torch.no_grad():
-        bev, _ = model(features[:, :1], projection[:, :1], depth[:, :1], rcs[:, :1])
+        bev, _ = model(features[:, :1], model.geometry(projection[:, :1]), depth[:, :1], rcs[:, :1])
     filled = bev[0].abs().sum(0)
     assert filled[16:].any()  # rows are y, forward is +y
     assert not filled[:15].any()
@@ -165,10 +165,13 @@ def test_dropout_depends_on_the_scene_and_not_on_its_batch():
     for module in model.modules():  # batch statistics mix scenes, which is not what is tested
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
-    both = [torch.cat(pair) for pair in zip(inputs(1, 0), inputs(1, 1), strict=True)]
-    together, _ = model(*both, SampleRandom([5, 6]))
-    alone, _ = model(*inputs(1, 1), SampleRandom([6]))
-    other, _ = model(*inputs(1, 1), SampleRandom([7]))
+
+    def run(arguments, *keys):
+        features, projection, *radar = arguments
+        return model(features, model.geometry(projection), *radar, SampleRandom(keys))[0]
+
+    together = run([torch.cat(pair) for pair in zip(inputs(1, 0), inputs(1, 1), strict=True)], 5, 6)
+    alone, other = run(inputs(1, 1), 6), run(inputs(1, 1), 7)
     torch.testing.assert_close(alone[0], together[1], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(other, alone, atol=1e-3)
 

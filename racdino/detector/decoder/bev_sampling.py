@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from racdino.detector.constants import constant
 from racdino.detector.decoder.coordinates import Coordinates
 from racdino.detector.decoder.keyed_dropout import KeyedDropout
-from racdino.detector.decoder.ray_points import RayPoints
+from racdino.detector.decoder.ray_points import Boxes, RayPoints
 from racdino.ops import ms_deform_attn
 
 
@@ -49,33 +50,29 @@ class BEVSampling(RayPoints):
         return self.attention.value_proj((bev + position).permute(0, 1, 3, 4, 2))
 
     def forward(
-        self,
-        box: Tensor,
-        query: Tensor,
-        values: Tensor,
-        time_diff: Tensor,
-        region: float,
-        dropout: KeyedDropout,
-        site: str,
+        self, boxes: Boxes, query: Tensor, values: Tensor, region: float, dropout: KeyedDropout, site: str
     ) -> Tensor:
         """(B, Q, C) queries to (B, Q, C); see `RayPoints.points` for the arguments."""
         B, Q, C = query.shape
-        grid, _ = self.points(box, query, time_diff, region)  # (B, Q, T, G, K, 2)
-        T, G, K = grid.shape[2:5]
-        weights = self.scale_weights(query).view(B, 1, Q, G, 1, K).softmax(-1).expand(-1, T, -1, -1, -1, -1)
-        grid = grid.transpose(1, 2).unsqueeze(4)  # (B, T, Q, G, 1, K, 2)
+        xy, _ = self.points(boxes, query, region, groups_last=False)
+        grid = self.coordinates.grid_from_metres(xy).flatten(4, 5)  # (B, T, Q, G, K, 2)
+        T, G, K = grid.shape[1], *grid.shape[3:5]
+        weights = self.scale_weights(query).view(B, 1, Q, G, K).softmax(-1)
         if self.legacy_bev_batch_mixing:
-            grid, weights = grid.transpose(0, 1), weights.transpose(0, 1)
+            grid = grid.transpose(0, 1).reshape(grid.shape)
+            weights = weights.expand(-1, T, -1, -1, -1).transpose(0, 1).reshape(B, T, Q, G, K)
+        # Frames are summed by weight, too: into the points' weights with it.
+        frames = self.attention.bev_queue_weight(query).softmax(-1).transpose(1, 2).contiguous()  # (B, T, Q)
+        weights = weights * frames[..., None, None]
         H, W = values.shape[2:4]
         sampled = ms_deform_attn(
-            values.reshape(B * T, H * W, G, C // G),
-            torch.tensor([[H, W]], device=values.device),
-            torch.zeros(1, dtype=torch.int64, device=values.device),
-            grid.reshape(B * T, Q, G, 1, K, 2).contiguous(),
-            weights.reshape(B * T, Q, G, 1, K).contiguous(),
+            values.view(B * T, H * W, G, C // G),
+            constant(((H, W),), torch.int64, values.device),
+            constant((0,), torch.int64, values.device),
+            grid.reshape(B * T, Q, G, 1, K, 2),
+            weights.reshape(B * T, Q, G, 1, K),
         )
-        frames = self.attention.bev_queue_weight(query).softmax(-1).transpose(1, 2)  # (B, T, Q)
-        fused = (sampled.view(B, T, Q, C) * frames[..., None]).sum(1)
+        fused = sampled.view(B, T, Q, C).sum(1)
         return query + dropout.channels(self.attention.output_proj(fused), self.dropout, site)
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from racdino.detector.constants import constant
+
 # d = 1 is 65 m for the published range of 51.2 m: as far as the depth bins of the view transformer reach.
 RADIUS_OF_RANGE = 65.0 / 51.2
 
@@ -51,34 +53,30 @@ class Coordinates:
     def height(self) -> float:
         return self.pc_range[5] - self.pc_range[2]
 
-    def _corner(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        low = like.new_tensor(self.pc_range[:2])
-        return low, like.new_tensor(self.pc_range[3:5]) - low
+    def _corners(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """x, y low and x, y high."""
+        low, high = self.pc_range[:2], self.pc_range[3:5]
+        return constant(low, like.dtype, like.device), constant(high, like.dtype, like.device)
 
     def grid_from_metres(self, xy: Tensor) -> Tensor:
         """(..., 2) metres to [0, 1] of the range; not clamped."""
-        low, size = self._corner(xy)
-        return (xy - low) / size
+        low, high = self._corners(xy)
+        return (xy - low) / (high - low)
 
-    def metres_from_grid(self, xy: Tensor) -> Tensor:
-        low, size = self._corner(xy)
-        return low + xy * size
-
-    def grid_from_polar(self, polar: Tensor) -> Tensor:
-        """(..., 2) theta in turns and d to x, y in [0, 1] of the range; what lies outside is moved to its border."""
-        theta, d = polar.unbind(-1)
-        angle, distance = theta * (2 * math.pi), d * self.radius
-        xy = torch.stack([distance * angle.cos(), distance * angle.sin()], dim=-1)
-        return self.grid_from_metres(xy).clamp(0, 1)
+    def within(self, xy: Tensor) -> Tensor:
+        """(..., 2) metres, what lies outside the range moved to its border along x, along y or both."""
+        return torch.clamp(xy, *self._corners(xy))
 
     def metres_from_polar(self, polar: Tensor) -> Tensor:
         """(..., 2) theta in turns and d to x, y in metres, moved to the border of the range where outside."""
-        return self.metres_from_grid(self.grid_from_polar(polar))
+        theta, d = polar.unbind(-1)
+        angle, distance = theta * (2 * math.pi), d * self.radius
+        return self.within(torch.stack([distance * angle.cos(), distance * angle.sin()], dim=-1))
 
     def polar_from_metres(self, xy: Tensor) -> Tensor:
         """(..., 2) metres to theta in [0, 1) turns and d. At the origin theta is 0 and nothing has a gradient."""
         origin = (xy == 0).all(-1, keepdim=True)
-        safe = torch.where(origin, xy.new_tensor([1.0, 0.0]), xy)
+        safe = torch.where(origin, constant((1.0, 0.0), xy.dtype, xy.device), xy)
         x, y = safe.unbind(-1)
         theta = torch.remainder(torch.atan2(y, x) / (2 * math.pi), 1.0)
         distance = safe.square().sum(-1).sqrt() / self.radius

@@ -15,6 +15,7 @@ from racdino.detector.decoder.bev_sampling import BEVSampling
 from racdino.detector.decoder.coordinates import Coordinates, inverse_sigmoid
 from racdino.detector.decoder.keyed_dropout import KeyedDropout
 from racdino.detector.decoder.mixing import AdaptiveMixing
+from racdino.detector.decoder.ray_points import Boxes
 from racdino.detector.decoder.self_attention import ScaleAdaptiveSelfAttention
 from racdino.detector.decoder.temporal_encoder import RadarTemporalEncoder
 from racdino.detector.decoder.view_sampling import Views, ViewSampling
@@ -67,6 +68,7 @@ class RaCFormerDecoderLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.num_ray = num_ray
+        self.coordinates = coordinates
         self.with_cp = with_cp
         C = embed_dims
         self.position_encoder = nn.Sequential(
@@ -123,14 +125,15 @@ class RaCFormerDecoderLayer(nn.Module):
         """
         query = query + self.position_encoder(box[..., :3])
         query = self._saving_memory(self._attend, box, query, scene, site)
+        boxes = Boxes.of(box, scene.time_diff, self.coordinates)
         radar, lss = (
-            self._saving_memory(branch, box, query, values, scene.time_diff, region, scene.dropout, f"{site}.{name}")
+            self._saving_memory(branch, boxes, query, values, region, scene.dropout, f"{site}.{name}")
             for branch, values, name in (
                 (self.sampling_radar_bev, scene.radar_values, "radar_bev"),
                 (self.sampling_lss_bev, scene.lss_values, "lss_bev"),
             )
         )
-        image = self._saving_memory(self._look, box, query, scene, region)
+        image = self._saving_memory(self._look, boxes, query, scene, region)
         branches = [self.norm2(image), self.norm_radar_bev(radar), self.norm_lss_bev(lss)]
         query = self.norm_fusion(self.fusion(torch.cat(branches, dim=-1)))
         query = self.norm3(self.ffn(query, scene.dropout, site))
@@ -139,8 +142,8 @@ class RaCFormerDecoderLayer(nn.Module):
     def _attend(self, box: Tensor, query: Tensor, scene: Scene, site: str) -> Tensor:
         return self.norm1(self.self_attn(box, query, scene.hidden, scene.dropout, f"{site}.attention"))
 
-    def _look(self, box: Tensor, query: Tensor, scene: Scene, region: float) -> Tensor:
-        return self.mixing(self.sampling(box, query, scene.views, scene.time_diff, region), query)
+    def _look(self, boxes: Boxes, query: Tensor, scene: Scene, region: float) -> Tensor:
+        return self.mixing(self.sampling(boxes, query, scene.views, region), query)
 
     def _saving_memory(self, part: Callable[..., Tensor], *arguments: object) -> Tensor:
         """``part(*arguments)``; in training its activations are computed again when the gradient needs them."""

@@ -1,15 +1,24 @@
 """Dropout in the decoder that depends on the sample, the place and the query alone.
 
 How many queries a batch has depends on its most crowded sample (denoising), so numbers drawn one after the other would
-differ between a batch of two and two batches of one. Here each number is a hash of the sample's seed at a place (from
-`SampleRandom`) and of what the number is for: which query, which channel or key. It is computed on the tensor's device.
+differ between a batch of two and two batches of one. Here each number is a hash of the sample's seed (from
+`SampleRandom`), of the place, and of what the number is for: which query, which channel or key. It is computed on the
+tensor's device.
+
+Both sides of a mask, rows (sample, place, query) and columns (channel; head and key), are scrambled 32-bit words. A
+row's odd word times a column's, modulo 2**32, decides by its high bits: multiplicative hashing, Dietzfelbinger et al.
+1997, "A reliable randomized algorithm for the closest-pair problem". So the mask itself, the only large tensor, takes
+one product and one comparison.
 """
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 
+from racdino.detector.constants import constant
 from racdino.detector.randomness import SampleRandom
 
 _WORD = 0xFFFFFFFF
@@ -28,6 +37,11 @@ def _mix(x: Tensor) -> Tensor:
     return x
 
 
+def _signed(word: int) -> int:
+    """The int32 of the same 32 bits."""
+    return (word & _WORD) - ((word & 2**31) << 1)
+
+
 class KeyedDropout:
     """The dropout of one forward pass.
 
@@ -39,33 +53,44 @@ class KeyedDropout:
     def __init__(self, random: SampleRandom | None, query_ids: Tensor) -> None:
         self.random = random
         self.query_ids = query_ids
+        self._columns: dict[tuple[str, int], Tensor] = {}
+        if random is not None:
+            self._rows = self._words_of_rows(random)
+
+    def _words_of_rows(self, random: SampleRandom) -> Tensor:
+        """(B, Q) int32: one scrambled word per sample and query, before a place has a say."""
+        seeds = [random.generator(index, "dropout").initial_seed() for index in range(len(random.keys))]
+        low, high = (
+            torch.tensor([seed >> shift & _WORD for seed in seeds], device=self.query_ids.device)[:, None]
+            for shift in (0, 32)
+        )
+        return _mix(_mix(self.query_ids ^ low) ^ high).to(torch.int32)
 
     def channels(self, x: Tensor, probability: float, site: str) -> Tensor:
         """``x`` (B, Q, C) with values dropped and the rest scaled."""
         if self.random is None or probability == 0:
             return x
-        channels = torch.arange(x.shape[2], device=x.device)
-        return self._drop(x, self._rows(site)[:, :, None], channels, probability)
+        name = "channels", x.shape[2]
+        if name not in self._columns:
+            self._columns[name] = _mix(torch.arange(x.shape[2], device=x.device)).to(torch.int32)
+        return self._drop(x, self._rows_at(site)[:, :, None], self._columns[name], probability)
 
     def attention(self, weights: Tensor, probability: float, site: str) -> Tensor:
         """``weights`` (B, heads, Q, Q) with values dropped and the rest scaled."""
         if self.random is None or probability == 0:
             return weights
-        heads = torch.arange(weights.shape[1], device=weights.device) << 24  # more queries than anyone has
-        rows = self._rows(site)[:, None, :, None]
-        return self._drop(weights, rows, heads[:, None, None] + self.query_ids, probability)
+        name = "heads", weights.shape[1]
+        if name not in self._columns:
+            heads = torch.arange(weights.shape[1], device=weights.device) << 24  # more queries than anyone has
+            self._columns[name] = _mix(heads[:, None, None] + self.query_ids).to(torch.int32)
+        return self._drop(weights, self._rows_at(site)[:, None, :, None], self._columns[name], probability)
 
-    def _rows(self, site: str) -> Tensor:
-        """(B, Q) one scrambled 32-bit number per sample and query."""
-        assert self.random is not None
-        seeds = [self.random.generator(index, site).initial_seed() for index in range(len(self.random.keys))]
-        low, high = (
-            torch.tensor([seed >> shift & _WORD for seed in seeds], device=self.query_ids.device)[:, None]
-            for shift in (0, 32)
-        )
-        return _mix(_mix(self.query_ids ^ low) ^ high)
+    def _rows_at(self, site: str) -> Tensor:
+        """(B, Q) int32, odd."""
+        digest = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "little")
+        return (self._rows ^ _signed(digest)).mul_(_signed(digest >> 32 | 1)).bitwise_or_(1)
 
     @staticmethod
     def _drop(x: Tensor, rows: Tensor, columns: Tensor, probability: float) -> Tensor:
-        kept = _mix(rows ^ _mix(columns.clone())) >= round(probability * 2**32)
-        return x * kept * (1 / (1 - probability))
+        kept = rows * columns >= round(probability * 2**32) - 2**31
+        return x * (kept * constant((1 / (1 - probability),), x.dtype, x.device))

@@ -5,10 +5,41 @@ Source: RaCFormer, arXiv:2412.12725, section 3.2 (ray samples); SparseBEV, arXiv
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from racdino.detector.constants import constant
 from racdino.detector.decoder.coordinates import Coordinates
+
+_AT_THE_CAR = 1e-12  # metres; nearer than this a point has no direction, and +x is taken
+
+
+class Boxes(NamedTuple):
+    """What the sampling branches of a layer read from its query boxes, made once for all of them.
+
+    places: (B, T, Q) complex, centres as x + iy in metres, where the box was in each frame by its own velocity.
+    turn: (B, Q) complex, exp(i yaw). size: (B, Q, 3) metres. z: (B, Q) metres.
+    """
+
+    places: Tensor
+    turn: Tensor
+    size: Tensor
+    z: Tensor
+
+    @classmethod
+    def of(cls, box: Tensor, time_diff: Tensor, coordinates: Coordinates) -> Boxes:
+        """Out of (B, Q, 10) query boxes and (B, T) seconds by which each frame is older than the current one."""
+        centre = torch.view_as_complex(coordinates.metres_from_polar(box[..., :2]))
+        velocity = torch.view_as_complex(box[..., 8:10].detach().contiguous())
+        yaw = torch.atan2(box[..., 6], box[..., 7])  # sine and cosine need not have norm 1
+        return cls(
+            centre[:, None] - velocity[:, None] * time_diff[:, :, None],
+            torch.complex(yaw.cos(), yaw.sin()),
+            box[..., 3:6].exp(),
+            coordinates.metres_from_z(box[..., 2]),
+        )
 
 
 class RayPoints(nn.Module):
@@ -42,45 +73,43 @@ class RayPoints(nn.Module):
         nn.init.zeros_(self.sampling_offset.weight)
         nn.init.uniform_(self.sampling_offset.bias, -0.5, 0.5)
 
-    def points(self, box: Tensor, query: Tensor, time_diff: Tensor, region: float) -> tuple[Tensor, Tensor | None]:
+    def points(self, boxes: Boxes, query: Tensor, region: float, groups_last: bool) -> tuple[Tensor, Tensor | None]:
         """The points of every query in every frame.
 
         Args:
-            box: (B, Q, 10) query boxes.
             query: (B, Q, C).
-            time_diff: (B, T) seconds by which each frame is older than the current one.
             region: half of the stretch of the ray that is covered, in units of d.
+            groups_last: the order wanted of depth, group and point: (D, P, G), or else (G, D, P).
 
         Returns:
-            (B, Q, T, G, D * P, 2) x, y in [0, 1] of the range, and (B, Q, G, D * P) heights z in metres, or None in
-            two dimensions.
+            (B, T, Q, *order, 2) x, y in metres, inside the range, and (B, Q, *order) heights in metres, or None in two
+            dimensions.
         """
-        B, Q, _ = box.shape
-        D, G, P = self.depth_num, self.num_groups, self.num_points
-        offset = self.sampling_offset(query).view(B, Q, D, G, P, self.dimensions)
-        offset = offset * box[..., 3 : 3 + self.dimensions].exp()[:, :, None, None, None]  # in units of the box
-        centre = self.coordinates.metres_from_polar(box[..., :2])[:, :, None, None, None]
-        xy = centre + _rotated(offset[..., :2], box[..., 6:8])
-        velocity = box[..., 8:10].detach()
-        moved = velocity[:, :, None] * time_diff[:, None, :, None]  # (B, Q, T, 2)
-        xy = xy[:, :, None] - moved[:, :, :, None, None, None]  # (B, Q, T, D, G, P, 2)
-        theta, d = self.coordinates.polar_from_metres(xy).unbind(-1)
-        along = self._along_ray(query, region)[:, :, None, :, None, None]
-        grid = self.coordinates.grid_from_polar(torch.stack([theta, d + along], dim=-1)).transpose(3, 4).flatten(4, 5)
+        B, Q, _ = query.shape
+        order = (0, 1, 2, 4, 3) if groups_last else (0, 1, 3, 2, 4)
+        offset = self.sampling_offset(query).view(B, Q, self.depth_num, self.num_groups, self.num_points, -1)
+        # In units of the box. The order is made here, where frames have not multiplied the numbers yet.
+        offset = offset.permute(*order, 5).contiguous() * boxes.size[..., None, None, None, : self.dimensions]
+        around = torch.view_as_complex(offset[..., :2].contiguous()) * boxes.turn[..., None, None, None]
+        xy = torch.view_as_real(boxes.places[..., None, None, None] + around[:, None])
+        xy = self._moved_along_ray(xy, self._along_ray(query, region)[..., None, None].permute(order))
         if self.dimensions == 2:
-            return grid, None
-        z = self.coordinates.metres_from_z(box[..., 2])[:, :, None, None, None] + offset[..., 2]
-        return grid, z.transpose(2, 3).flatten(3, 4)
+            return xy, None
+        return xy, boxes.z[..., None, None, None] + offset[..., 2]
+
+    def _moved_along_ray(self, xy: Tensor, along: Tensor) -> Tensor:
+        """(B, T, Q, ...) metres moved away from the car by (B, Q, ...) units of d, and into the range.
+
+        The same as changing d of the polar coordinates, without an angle: a point at the distance r is multiplied by
+        1 + along / r.
+        """
+        distance = torch.linalg.vector_norm(xy, dim=-1, keepdim=True)
+        direction = constant((_AT_THE_CAR, 0.0), xy.dtype, xy.device)
+        xy = torch.where(distance < _AT_THE_CAR, direction, xy)
+        distance = distance.clamp(min=_AT_THE_CAR)
+        return self.coordinates.within(xy * (1 + (along * self.coordinates.radius)[:, None, ..., None] / distance))
 
     def _along_ray(self, query: Tensor, region: float) -> Tensor:
         """(B, Q, D) by how much d changes: evenly spread, each moved by at most half a step of region / D."""
         even = torch.linspace(-region, region, self.depth_num, dtype=query.dtype, device=query.device)
         return even + (2 * self.ray_points_offset(query).sigmoid() - 1) * (region / self.depth_num / 2)
-
-
-def _rotated(offset: Tensor, sin_cos: Tensor) -> Tensor:
-    """(B, Q, ..., 2) turned counter-clockwise by each query's yaw, whose sine and cosine need not have norm 1."""
-    yaw = torch.atan2(sin_cos[..., 0], sin_cos[..., 1])[:, :, None, None, None]
-    x, y = offset.unbind(-1)
-    sin, cos = yaw.sin(), yaw.cos()
-    return torch.stack([x * cos - y * sin, x * sin + y * cos], dim=-1)

@@ -38,10 +38,11 @@ class ScaleAdaptiveSelfAttention(nn.Module):
             hidden: (B or 1, Q, Q) bool, True where the query of the row must not see that of the column; None: all see
                 all. Every query must see at least one.
         """
-        xy = self.coordinates.metres_from_polar(box[..., :2])
-        distance = (xy[:, :, None] - xy[:, None]).square().sum(-1).sqrt().detach()
+        with torch.no_grad():
+            x, y = self.coordinates.metres_from_polar(box[..., :2]).unbind(-1)
+            distance = torch.hypot(x[:, :, None] - x[:, None], y[:, :, None] - y[:, None])
         tau = self.gen_tau(query).transpose(1, 2)[..., None]  # (B, heads, Q, 1)
-        bias = -distance[:, None] * tau
+        bias = distance[:, None] * -tau
         if hidden is not None:
             bias = bias.masked_fill(hidden[:, None], float("-inf"))
         attn = self.attention["attn"]

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from racdino.detector.constants import constant
 from racdino.detector.decoder.coordinates import Coordinates
-from racdino.detector.decoder.ray_points import RayPoints
+from racdino.detector.decoder.ray_points import Boxes, RayPoints
 from racdino.ops import ms_deform_attn, ms_deform_attn_reference
 
 NEAR = 1e-5  # metres in front of the camera from which on a point counts as visible
@@ -71,30 +72,29 @@ class ViewSampling(RayPoints):
             B, images, C, rows, W = tall.shape
             tall = tall.view(B * T, images // T, G, C // G, rows, W).permute(0, 1, 4, 5, 2, 3)
             maps.append(tall.reshape(B * T, -1, G, C // G))
-            shapes.append([images // T * rows, W])
+            shapes.append((images // T * rows, W))
         starts = [0, *accumulate(rows * W for rows, W in shapes[:-1])]
         return Views(
             torch.cat(maps, dim=1),
-            torch.tensor(shapes, device=lidar2img.device),
-            torch.tensor(starts, device=lidar2img.device),
+            constant(tuple(shapes), torch.int64, lidar2img.device),
+            constant(tuple(starts), torch.int64, lidar2img.device),
             lidar2img.unflatten(1, (T, -1)),
             image_size,
         )
 
-    def forward(self, box: Tensor, query: Tensor, views: Views, time_diff: Tensor, region: float) -> Tensor:
+    def forward(self, boxes: Boxes, query: Tensor, views: Views, region: float) -> Tensor:
         """(B, Q, G, T * D * P, C / G) samples; see `RayPoints.points` for the arguments."""
-        B, Q, _ = box.shape
-        grid, z = self.points(box, query, time_diff, region)  # (B, Q, T, G, K, 2), (B, Q, G, K)
+        B, Q, _ = query.shape
+        xy, z = self.points(boxes, query, region, groups_last=True)  # (B, T, Q, D, P, G, 2), (B, Q, D, P, G)
         assert z is not None
-        T, G, K = grid.shape[2:5]
-        xy = self.coordinates.metres_from_grid(grid)
-        points = torch.cat([xy, z[:, :, None, ..., None].expand(*xy.shape[:-1], 1)], dim=-1)
-        points = points.permute(0, 2, 1, 4, 3, 5).reshape(B, T, -1, 3)  # (B, T, Q * K * G, 3)
+        T, G = xy.shape[1], self.num_groups
+        K = self.depth_num * self.num_points
+        points = torch.cat([xy, z[:, None, ..., None].expand(*xy.shape[:-1], 1)], dim=-1).view(B, T, -1, 3)
         place, view = first_valid_view(points, views.lidar2img, views.image_size)
         weights = self.scale_weights(query).view(B, Q, G, T, K, self.num_levels).softmax(-1)
         samples = sample_views(
             views,
-            place.reshape(B * T, Q * K, G, 2),
+            place.view(B * T, Q * K, G, 2),
             view.view(B * T, Q * K, G),
             weights.permute(0, 3, 1, 4, 2, 5).reshape(B * T, Q * K, G, -1),
             ms_deform_attn_reference if self.plain_view_sampling else ms_deform_attn,
@@ -115,14 +115,16 @@ def first_valid_view(points: Tensor, lidar2img: Tensor, image_size: tuple[int, i
         its place there, which lies outside [0, 1] or behind the camera.
     """
     rows = lidar2img[..., :3, :]
-    projected = torch.matmul(rows[..., :3], points.transpose(2, 3)[:, :, None]) + rows[..., 3:]  # (B, T, N, 3, K)
-    place, depth = projected.split([2, 1], dim=3)
-    place = place / depth.clamp(min=NEAR)
-    place = place / place.new_tensor(image_size[::-1])[:, None]
-    visible = (depth > NEAR).squeeze(3) & ((place > 0) & (place < 1)).all(-2)
-    view = visible.to(torch.uint8).argmax(2)  # the first of the largest
-    chosen = view[:, :, None, None].expand(-1, -1, -1, 2, -1)
-    return place.gather(2, chosen).squeeze(2).transpose(2, 3), view
+    size = constant((image_size[1], image_size[0]), points.dtype, points.device)
+    with torch.no_grad():  # which view it is has no gradient; the place in that view alone is computed with one
+        projected = torch.matmul(rows[..., :3], points.transpose(2, 3)[:, :, None]) + rows[..., 3:]  # (B, T, N, 3, K)
+        place, depth = projected.split([2, 1], dim=3)
+        place = place / (depth.clamp(min=NEAR) * size[:, None])
+        visible = (depth > NEAR).squeeze(3) & ((place > 0) & (place < 1)).all(-2)
+        view = visible.to(torch.uint8).argmax(2)  # the first of the largest
+        chosen = rows.flatten(3).gather(2, view[..., None].expand(-1, -1, -1, 12)).unflatten(3, (3, 4))
+    place, depth = ((chosen[..., :3] * points[..., None, :]).sum(-1) + chosen[..., 3]).split([2, 1], dim=-1)
+    return place / (depth.clamp(min=NEAR) * size), view
 
 
 def sample_views(
@@ -140,12 +142,12 @@ def sample_views(
     Returns:
         (M, K, C).
     """
-    num_views = views.lidar2img.shape[2]
     rows, columns = views.shapes.to(place.dtype).unbind(1)  # (levels,)
-    height = rows / num_views  # with the row of zeros
+    height = rows / views.lidar2img.shape[2]  # with the row of zeros
+    last = torch.stack([columns - 1, height - 2], dim=-1)  # (levels, 2): x, y of the last pixel
     # One pixel outside reads zero already; going further would read the view above or below.
-    x, y = place.split(1, dim=-1)
-    x = torch.minimum((x * (columns - 1)).clamp(min=-1), columns)
-    y = torch.minimum((y * (height - 2)).clamp(min=-1), height - 1) + view[..., None] * height
-    locations = torch.stack([(x + 0.5) / columns, (y + 0.5) / rows], dim=-1)  # (M, K, G, levels, 2)
+    pixel = torch.clamp(place[..., None, :] * last, last.new_full((), -1.0), last + 1)  # (M, K, G, levels, 2)
+    first = torch.stack([torch.zeros_like(height), height], dim=-1)  # of the next view
+    pixel = pixel + (view[..., None, None] * first + 0.5)
+    locations = pixel / torch.stack([columns, rows], dim=-1)
     return look_up(views.values, views.shapes, views.starts, locations.unsqueeze(-2), weights.unsqueeze(-1))
