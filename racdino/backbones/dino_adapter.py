@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from racdino.backbones.dinov2 import DinoVisionTransformer
 from racdino.backbones.interaction import InteractionBlock, Sampling
 from racdino.backbones.layers import init_conv
-from racdino.backbones.spatial_prior import SpatialPriorModule
+from racdino.backbones.spatial_prior import SpatialPriorModule, project
 from racdino.weights import Architecture, existing_file, find, published_for
 from racdino.weights.loading import load_into
 
@@ -155,50 +155,78 @@ class DinoAdapter(DinoVisionTransformer):
         c1, *levels = self.spm(x)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         c = torch.cat(
-            [level.flatten(2).transpose(1, 2) + embed for level, embed in zip(levels, self.level_embed, strict=True)],
+            [
+                level.flatten(2).transpose(1, 2) + embed.to(level.dtype)
+                for level, embed in zip(levels, self.level_embed, strict=True)
+            ],
             dim=1,
         )
         # Sizes map to sizes here, without DINOv2's offset or antialiasing: so the adapters in use were trained.
-        patches = self.patch_embed(x) + self.position_embedding(*grid, offset=0.0, antialias=False)
-        c, vit_maps = self._interact(patches, c, grid, sizes)
+        patches = self.patch_embed(x)
+        tokens = torch.cat(
+            (self.prefix_tokens(len(x)), patches + self.position_embedding(*grid, offset=0.0, antialias=False)), dim=1
+        )
+        # Both streams of tokens keep the dtype of the first product: under autocast the short one, with every norm and
+        # sum. In float32 they would double the memory traffic and gain less than the products' own rounding loses.
+        c, vit_maps = self._interact(tokens.to(patches.dtype), c, grid, sizes)
 
         tokens = c.split([h * w for h, w in sizes], dim=1)
-        c2, c3, c4 = (_to_map(t, size) for t, size in zip(tokens, sizes, strict=True))
-        maps = [c1 + _resize(self.up(c2), c1), c2, c3, c4]
+        c2, c3, c4 = (_to_map(level, size) for level, size in zip(tokens, sizes, strict=True))
+        maps = [project(self.spm.fc1, c1) + _resize(self._doubled(c2), c1), c2, c3, c4]
         if self.add_vit_feature:
             maps = [level + _resize(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        outputs = [norm(level) for norm, level in zip(norms, maps, strict=True)]
-        cropped = [
-            output[:, :, : height // stride, : width // stride]
-            for output, stride in zip(outputs, (4, 8, 16, 32), strict=True)
+        outputs = [
+            _cropped(norm(level), height // stride, width // stride)
+            for norm, level, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
         ]
-        return cropped, vit_maps[-1][:, :, : height // patch, : width // patch]
+        return outputs, _cropped(vit_maps[-1], height // patch, width // patch)
+
+    def _doubled(self, x: Tensor) -> Tensor:
+        """``up``, a transposed convolution whose patches do not overlap, as a product."""
+        pixels = x.permute(0, 2, 3, 1)
+        weight, bias = self.up.weight.permute(2, 3, 1, 0).flatten(0, 2), self.up.bias
+        four = F.linear(pixels.flatten(0, 2), weight, None if bias is None else bias.repeat(4))
+        B, H, W, _ = pixels.shape
+        return four.view(B, H, W, 2, 2, -1).transpose(2, 3).reshape(B, 2 * H, 2 * W, -1).permute(0, 3, 1, 2)
 
     def _interact(
         self, x: Tensor, c: Tensor, grid: tuple[int, int], sizes: list[tuple[int, int]]
     ) -> tuple[Tensor, list[Tensor]]:
-        """The pyramid's tokens after all groups, and the transformer's map after each."""
-        inject = Sampling.between([grid], sizes, x.device)
-        extract = Sampling.between(sizes, [grid], x.device)
-        prefix = self.prefix_tokens(len(x))
+        """The pyramid's tokens after all groups, and the transformer's maps after each, or only the last."""
+        prefix = self.num_prefix_tokens
+        inject, extract = self.constant(
+            (grid, *sizes),
+            x.device,
+            lambda: (
+                Sampling.between([grid], sizes, x.device, query_prefix=prefix),
+                Sampling.between(sizes, [grid], x.device, value_prefix=prefix),
+            ),
+        )
         blocks = list(self.blocks)
-        vit_maps = []
+        tokens = []
         for (first, last), interaction in zip(self.interaction_indexes, self.interactions, strict=True):
-            x, c, prefix = interaction(x, c, prefix, blocks[first : last + 1], inject, extract, sizes)
-            vit_maps.append(_to_map(x, grid))
-        return c, vit_maps
+            x, c = interaction(x, c, prefix, blocks[first : last + 1], inject, extract, sizes)
+            tokens.append(x)
+        wanted = tokens if self.add_vit_feature else tokens[-1:]
+        return c, [_to_map(x[:, prefix:], grid) for x in wanted]
 
 
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, H*W, C) to (B, C, H, W), contiguous: seen as channels-last it would change the strides of later gradients."""
-    return tokens.transpose(1, 2).unflatten(2, size).contiguous()
+    """(B, H*W, C) to (B, C, H, W), the same memory."""
+    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
+
+
+def _cropped(x: Tensor, height: int, width: int) -> Tensor:
+    """The upper left part, contiguous: channels-last maps would change the strides of gradients in later layers."""
+    return x[:, :, :height, :width].contiguous()
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
     if x.shape[2:] == like.shape[2:]:
         return x
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+    with torch.autocast(x.device.type, enabled=False):  # which would raise it to float32
+        return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _check_groups(indexes: Sequence[Sequence[int]], depth: int, add_vit_feature: bool) -> list[tuple[int, int]]:

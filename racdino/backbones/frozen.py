@@ -1,27 +1,34 @@
-"""What is computed from a frozen parameter, kept until the parameter changes."""
+"""What is computed from a frozen parameter or from sizes alone, kept until it changes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 _MOST = 8  # values of one module: image sizes that take turns keep theirs, a stream of new ones does not pile up
+T = TypeVar("T")
 
 
 class _Entry(NamedTuple):
+    value: Any
     source: Tensor  # the parameter's memory, held so that nothing else can take its address
     version: int
-    value: Tensor
 
 
-class _Entries(dict[Hashable, _Entry]):
+class _Kept(dict[Hashable, Any]):
     """Empty in copies and pickles of its module."""
 
-    def __reduce__(self) -> tuple[type[_Entries], tuple[()]]:
-        return _Entries, ()
+    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
+        return _Kept, ()
+
+    def keep(self, key: Hashable, value: Any) -> None:
+        self.pop(key, None)
+        if len(self) >= _MOST:
+            del self[next(iter(self))]
+        self[key] = value
 
 
 class Remembering(nn.Module):
@@ -35,10 +42,10 @@ class Remembering(nn.Module):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._entries = _Entries()
+        self._kept = _Kept()
 
     def _apply(self, *arguments: Any, **named: Any) -> Any:
-        self._entries.clear()  # it would hold on to the memory the parameters leave
+        self._kept.clear()  # it would hold on to the memory the parameters leave
         return super()._apply(*arguments, **named)
 
     def cast(self, name: str, dtype: torch.dtype) -> Tensor:
@@ -50,27 +57,37 @@ class Remembering(nn.Module):
 
     def remembered(self, key: Hashable, parameter: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """``compute(parameter)``, from an earlier call with the same ``key`` where that still holds."""
-        if _is_compiled() or parameter.requires_grad or parameter.is_inference() or torch.jit.is_tracing():
+        if parameter.requires_grad or parameter.is_inference() or not _may_keep(parameter.device):
             return compute(parameter)
-        entry = self._entries.get(key)
+        entry = self._kept.get(key)
         if (
-            entry is not None
-            and entry.source.data_ptr() == parameter.data_ptr()
-            and entry.source.dtype == parameter.dtype
-            and entry.version == parameter._version
+            entry is None
+            or entry.source.data_ptr() != parameter.data_ptr()
+            or entry.source.dtype != parameter.dtype
+            or entry.version != parameter._version
         ):
-            return entry.value
-        if parameter.is_cuda and torch.cuda.is_current_stream_capturing():
-            return compute(parameter)  # a capture computes nothing yet
-        with torch.inference_mode(False), torch.no_grad():
-            value = compute(parameter)
-        self._entries.pop(key, None)
-        if len(self._entries) >= _MOST:
-            del self._entries[next(iter(self._entries))]
-        self._entries[key] = _Entry(parameter.detach(), parameter._version, value)
-        return value
+            with torch.inference_mode(False), torch.no_grad():
+                entry = _Entry(compute(parameter), parameter.detach(), parameter._version)
+            self._kept.keep(key, entry)
+        return entry.value
+
+    def constant(self, key: Hashable, device: torch.device, compute: Callable[[], T]) -> T:
+        """``compute()`` on ``device``, from an earlier call with the same ``key``: it depends on nothing else."""
+        if not _may_keep(device):
+            return compute()
+        found = self._kept.get((key, device))
+        if found is None:
+            with torch.inference_mode(False):
+                found = compute()
+            self._kept.keep((key, device), found)
+        return found
 
 
-def _is_compiled() -> bool:
-    """Whether torch.compile is looking. Torch 2.0 cannot tell; its compiler leaves what follows to Python."""
-    return hasattr(torch, "compiler") and torch.compiler.is_compiling()
+def _may_keep(device: torch.device) -> bool:
+    """Not while torch compiles or traces, nor in the capture of a CUDA graph, which computes nothing yet.
+
+    Torch 2.0 cannot tell that it compiles; its compiler leaves to Python what follows.
+    """
+    if hasattr(torch, "compiler") and torch.compiler.is_compiling():
+        return False
+    return not (torch.jit.is_tracing() or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()))

@@ -99,7 +99,7 @@ def test_moving_the_model_moves_what_it_keeps_and_leaves_no_memory_behind():
     model = tiny()
     exact = position(model).double()
     model.double()
-    assert not model._entries
+    assert not model._kept
     assert position(model).dtype == torch.float64
     assert torch.allclose(position(model), exact, atol=1e-7)
 
@@ -112,7 +112,7 @@ def test_copies_and_pickles_keep_nothing_and_work():
     torch.save(model, file)
     file.seek(0)
     for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
-        assert not any(getattr(module, "_entries", None) for module in other.modules())
+        assert not any(getattr(module, "_kept", None) for module in other.modules())
         assert torch.equal(other(torch.zeros(1, 3, 28, 42)), expected)
         write_in_place(other)
         assert not torch.equal(position(other), position(model))
@@ -123,7 +123,7 @@ def test_a_stream_of_sizes_does_not_pile_up():
     model = tiny()
     for width in range(1, 40):
         position(model, 1, width)
-    assert len(model._entries) < 10
+    assert len(model._kept) < 10
 
 
 @pytest.mark.parametrize("trains", [False, True])
@@ -162,4 +162,4 @@ def test_compiles_whole_and_keeps_nothing():
     assert (compiled(x) - model(x)).abs().max() <= 1e-6
     fresh = tiny()
     torch.compile(fresh, backend="eager", fullgraph=True)(x)
-    assert not fresh._entries
+    assert not fresh._kept
