@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from racdino.backbones.dinov2 import DinoVisionTransformer
+from racdino.backbones.finest_map import doubled_and_shrunk, shrinking
 from racdino.backbones.interaction import InteractionBlock, Sampling
 from racdino.backbones.layers import init_conv
 from racdino.backbones.spatial_prior import SpatialPriorModule, project
@@ -172,23 +175,25 @@ class DinoAdapter(DinoVisionTransformer):
 
         tokens = c.split([h * w for h, w in sizes], dim=1)
         c2, c3, c4 = (_to_map(level, size) for level, size in zip(tokens, sizes, strict=True))
-        maps = [project(self.spm.fc1, c1) + _resize(self._doubled(c2), c1), c2, c3, c4]
+        maps = [self._finest(c1, tokens[0].unflatten(1, sizes[0])), c2, c3, c4]
         if self.add_vit_feature:
             maps = [level + _resize(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         outputs = [
-            _cropped(norm(level), height // stride, width // stride)
+            _Crop.apply(norm(level), height // stride, width // stride)
             for norm, level, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
         ]
-        return outputs, _cropped(vit_maps[-1], height // patch, width // patch)
+        return outputs, _Crop.apply(vit_maps[-1], height // patch, width // patch)
 
-    def _doubled(self, x: Tensor) -> Tensor:
-        """``up``, a transposed convolution whose patches do not overlap, as a product."""
-        pixels = x.permute(0, 2, 3, 1)
-        weight, bias = self.up.weight.permute(2, 3, 1, 0).flatten(0, 2), self.up.bias
-        four = F.linear(pixels.flatten(0, 2), weight, None if bias is None else bias.repeat(4))
-        B, H, W, _ = pixels.shape
-        return four.view(B, H, W, 2, 2, -1).transpose(2, 3).reshape(B, 2 * H, 2 * W, -1).permute(0, 3, 1, 2)
+    def _finest(self, c1: Tensor, c2: Tensor) -> Tensor:
+        """``fc1(c1) + resize(up(c2))`` of (B, C', H, W) and (B, h, w, C), as (B, C, H, W)."""
+        height, width = c1.shape[2:]
+        down, across = self.constant(
+            (height, width, c2.dtype), c2.device, lambda: shrinking(height, width, c2.dtype, c2.device)
+        )
+        doubled = doubled_and_shrunk(c2, self.up.weight, down, across)
+        projected = project(self.spm.fc1, c1, self.up.bias)  # which resizing would leave as it is
+        return projected + doubled.permute(0, 3, 1, 2)
 
     def _interact(
         self, x: Tensor, c: Tensor, grid: tuple[int, int], sizes: list[tuple[int, int]]
@@ -217,14 +222,29 @@ def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     return tokens.unflatten(1, size).permute(0, 3, 1, 2)
 
 
-def _cropped(x: Tensor, height: int, width: int) -> Tensor:
-    """The upper left part, contiguous: channels-last maps would change the strides of gradients in later layers."""
-    return x[:, :, :height, :width].contiguous()
+class _Crop(torch.autograd.Function):
+    """The upper left part of channels-last maps, contiguous. The gradient is channels-last, in one pass over memory.
+
+    Contiguous: channels-last maps would give weights in later layers gradients of other strides, at which DDP warns.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, height: int, width: int) -> Tensor:
+        ctx.shape = x.shape
+        return x[:, :, :height, :width].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        height, width = grad.shape[2:]
+        full = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
+        full[:, :, :height, :width] = grad
+        full[:, :, height:] = 0
+        full[:, :, :, width:] = 0
+        return full, None, None
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
-    if x.shape[2:] == like.shape[2:]:
-        return x
     with torch.autocast(x.device.type, enabled=False):  # which would raise it to float32
         return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 

@@ -44,10 +44,11 @@ class SpatialPriorModule(nn.Module):
         return c1, project(self.fc2, c2), project(self.fc3, c3), project(self.fc4, c4)
 
 
-def project(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def project(conv: nn.Conv2d, x: Tensor, more_bias: Tensor | None = None) -> Tensor:
     """A 1x1 convolution as a product: channels-last in and out, the weight's gradient in its own strides for DDP."""
     pixels = x.permute(0, 2, 3, 1)
-    projected = F.linear(pixels.flatten(0, 2), conv.weight.flatten(1), conv.bias)
+    bias = conv.bias if conv.bias is None or more_bias is None else conv.bias + more_bias
+    projected = F.linear(pixels.flatten(0, 2), conv.weight.flatten(1), bias)
     return projected.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
 
 
