@@ -164,20 +164,19 @@ class DinoAdapter(DinoVisionTransformer):
             ],
             dim=1,
         )
-        # Sizes map to sizes here, without DINOv2's offset or antialiasing: so the adapters in use were trained.
         patches = self.patch_embed(x)
-        tokens = torch.cat(
-            (self.prefix_tokens(len(x)), patches + self.position_embedding(*grid, offset=0.0, antialias=False)), dim=1
-        )
+        # Sizes map to sizes here, without DINOv2's offset or antialiasing: so the adapters in use were trained.
+        patches, dtype = patches + self.position_embedding(*grid, offset=0.0, antialias=False), patches.dtype
         # Both streams of tokens keep the dtype of the first product: under autocast the short one, with every norm and
         # sum. In float32 they would double the memory traffic and gain less than the products' own rounding loses.
-        c, vit_maps = self._interact(tokens.to(patches.dtype), c, grid, sizes)
+        tokens = torch.cat((self.prefix_tokens(len(x)).to(dtype), patches.to(dtype)), dim=1)
+        c, vit_maps = self._interact(tokens, c, grid, sizes)
 
-        tokens = c.split([h * w for h, w in sizes], dim=1)
-        c2, c3, c4 = (_to_map(level, size) for level, size in zip(tokens, sizes, strict=True))
-        maps = [self._finest(c1, tokens[0].unflatten(1, sizes[0])), c2, c3, c4]
+        levels = [level.contiguous() for level in c.split([h * w for h, w in sizes], dim=1)]
+        c2, c3, c4 = (_to_map(level, size) for level, size in zip(levels, sizes, strict=True))
+        maps = [self._finest(c1, c2), c2, c3, c4]
         if self.add_vit_feature:
-            maps = [level + _resize(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
+            maps = [level + _resized(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         outputs = [
             _Crop.apply(norm(level), height // stride, width // stride)
@@ -186,12 +185,12 @@ class DinoAdapter(DinoVisionTransformer):
         return outputs, _Crop.apply(vit_maps[-1], height // patch, width // patch)
 
     def _finest(self, c1: Tensor, c2: Tensor) -> Tensor:
-        """``fc1(c1) + resize(up(c2))`` of (B, C', H, W) and (B, h, w, C), as (B, C, H, W)."""
+        """``fc1(c1) + resize(up(c2))``, (B, C, H, W) like all maps here in channels-last memory."""
         height, width = c1.shape[2:]
         down, across = self.constant(
             (height, width, c2.dtype), c2.device, lambda: shrinking(height, width, c2.dtype, c2.device)
         )
-        doubled = doubled_and_shrunk(c2, self.up.weight, down, across)
+        doubled = doubled_and_shrunk(c2.permute(0, 2, 3, 1), self.up.weight, down, across)
         projected = project(self.spm.fc1, c1, self.up.bias)  # which resizing would leave as it is
         return projected + doubled.permute(0, 3, 1, 2)
 
@@ -244,7 +243,7 @@ class _Crop(torch.autograd.Function):
         return full, None, None
 
 
-def _resize(x: Tensor, like: Tensor) -> Tensor:
+def _resized(x: Tensor, like: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):  # which would raise it to float32
         return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-_MOST = 8  # values of one module: image sizes that take turns keep theirs, a stream of new ones does not pile up
+_MOST = 24  # values of one module: image sizes that take turns keep theirs, a stream of new ones does not pile up
 T = TypeVar("T")
 
 
