@@ -298,6 +298,15 @@ def test_attention_back_ends_agree_through_the_whole_model():
                 assert (got - want).abs().max() <= 1e-5 * want.abs().max()
 
 
+@pytest.mark.skipif(not hasattr(torch, "compiler"), reason="torch 2.0 cannot tell that it compiles")
+@torch.no_grad()
+def test_compiles_whole():
+    model, x = tiny().eval(), images(45, 70)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for got, want in zip((*compiled(x)[0], compiled(x)[1]), (*model(x)[0], model(x)[1]), strict=True):
+        assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
 def test_sync_batch_norm_conversion_keeps_the_state_dict():
     model = tiny()
     names = model.state_dict().keys()
