@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Size = tuple[int, int]
-
 
 def shrinking(height: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """(H, 2h) and (W, 2w): bilinear interpolation along each axis, as matrices."""
