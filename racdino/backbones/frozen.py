@@ -57,7 +57,7 @@ class Remembering(nn.Module):
 
     def remembered(self, key: Hashable, parameter: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """``compute(parameter)``, from an earlier call with the same ``key`` where that still holds."""
-        if parameter.requires_grad or parameter.is_inference() or not _may_keep(parameter.device):
+        if parameter.requires_grad or not _may_keep(parameter.device) or parameter.is_inference():
             return compute(parameter)
         entry = self._kept.get(key)
         if (
