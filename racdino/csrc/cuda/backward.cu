@@ -49,7 +49,10 @@ __device__ inline void backward(const Problem& problem) {
     }
     const Four<A> factor = corners.factors(1);
     __syncwarp();  // the previous round has been read
-    weight[base + task.lane] = corners.factors(a);
+    Four<A> scaled;
+#pragma unroll
+    for (int c = 0; c < 4; ++c) scaled.x[c] = factor.x[c] == A(0) ? A(0) : factor.x[c] * a;  // 0, of a NaN weight too
+    weight[base + task.lane] = scaled;
     place[base + task.lane] = {corners.pixel, corners.step};
     const unsigned inside = __ballot_sync(0xffffffffu, corners.pixel >= 0);
     __syncwarp();
