@@ -26,9 +26,29 @@ struct Problem {
   int32_t M, D, L, P;
 };
 
+// What locations and weights are made of in the fused operator; those of its Problem are null.
+struct Fusion {
+  const void* reference;  // (B, Q, L, 2 or 4), accumulated; steps in elements, 0 where it is broadcast
+  const void* offsets;    // (B, Q, M, L, P, 2), stored as `storage` says
+  const void* logits;     // (B, Q, M, L, P), alike
+  int64_t batch_step, query_step, level_step;
+  int32_t boxes;  // 1: reference holds boxes
+  Type storage;   // float64 for float64 values; float32, float16 or bfloat16 for others
+};
+
 constexpr int32_t kMaxLevels = 1024;  // their table is in shared memory
 
 cudaError_t launch_forward(const Problem& problem, Type type, cudaStream_t stream);
+
+// Stored in 16 bits, offsets and logits are so in the type of value.
+cudaError_t launch_forward_fused(const Problem& problem, const Fusion& fusion, Type type, cudaStream_t stream);
+
+// Backward of the fused operator is that of the plain one between two steps. locate: fusion -> locations and weights.
+// unlocate: their gradients -> those of offsets and logits, in their storage; null: unwanted.
+cudaError_t launch_locate(
+    const Problem& problem, const Fusion& fusion, void* locations, void* weights, cudaStream_t stream);
+cudaError_t launch_unlocate(
+    const Problem& problem, const Fusion& fusion, void* grad_offsets, void* grad_logits, cudaStream_t stream);
 
 // grad_value by atomic additions, in whatever order they arrive.
 cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stream);
