@@ -1,13 +1,10 @@
-// CUDA key: prepares tensors and launches the kernels of forward.cu, backward.cu and backward_sorted.cu. Nothing here
+// CUDA key: prepares tensors and launches the kernels of the files beside this one. Nothing here
 // waits for the device, so that calls can be captured in a CUDA graph.
 #ifdef RACDINO_WITH_CUDA
 #include "prepare.h"
 
 #include <ATen/Context.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/searchsorted.h>
-#include <ATen/ops/sort.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -65,18 +62,35 @@ at::Tensor forward_cuda(
 
 at::Tensor sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
-  const auto indices = value.options().dtype(at::kLong);
-  const int64_t pixels = sizes.B * sizes.M * sizes.S;
-  at::Tensor keys = at::empty({sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P}, indices);
-  C10_CUDA_CHECK(cuda::launch_sample_keys(problem, type_of(value.scalar_type()), keys.data_ptr<int64_t>(), stream));
-  auto [sorted, order] = at::sort(keys, /*stable=*/true, /*dim=*/0, /*descending=*/false);
-  const at::Tensor first = at::searchsorted(sorted, at::arange(pixels + 1, indices));
-  at::Tensor grad_value = at::empty(value.sizes(), value.options());
-  cuda::Problem sorted_problem = problem;
-  sorted_problem.grad_value = grad_value.data_ptr();
+  const auto type = type_of(value.scalar_type());
+  const auto integers = value.options().dtype(at::kInt);
+  const int64_t count = sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P, cells = sizes.B * sizes.M * sizes.S;
+  TORCH_CHECK(
+      count < (int64_t{1} << 31),
+      "ms_deform_attn: the call has " + std::to_string(count) +
+          " samples, expected fewer than 2^31 under torch.use_deterministic_algorithms(True).");
+  const at::Tensor filed = at::empty({2, count}, integers), in_order = at::empty({2, count}, integers);
+  const auto samples_of = [&](const at::Tensor& tensor) {
+    auto* first = reinterpret_cast<uint32_t*>(tensor.data_ptr<int32_t>());
+    return cuda::Samples{first, first + count, static_cast<int32_t>(count), cells};
+  };
+  const cuda::Samples unsorted = samples_of(filed), sorted = samples_of(in_order);
+  C10_CUDA_CHECK(cuda::launch_file(problem, type, unsorted, stream));
+  size_t bytes = 0;
+  C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, nullptr, bytes, stream));
+  const at::Tensor workspace = at::empty({static_cast<int64_t>(bytes)}, value.options().dtype(at::kByte));
+  C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, workspace.data_ptr(), bytes, stream));
+
+  const int64_t stretches = (count + cuda::kStretch - 1) / cuda::kStretch;
+  const at::Tensor ranges = at::zeros({cells, 2}, integers);
+  const at::Tensor sums =
+      at::empty({cells + stretches, 4, sizes.D}, value.options().dtype(accumulate_type(value)));
+  C10_CUDA_CHECK(cuda::launch_add_up(problem, type, sorted, ranges.data_ptr<int32_t>(), sums.data_ptr(), stream));
+  const at::Tensor grad_value = at::empty(value.sizes(), value.options());
+  cuda::Problem collecting = problem;
+  collecting.grad_value = grad_value.data_ptr();
   C10_CUDA_CHECK(
-      cuda::launch_sorted_value_gradient(
-          sorted_problem, type_of(value.scalar_type()), order.data_ptr<int64_t>(), first.data_ptr<int64_t>(), stream));
+      cuda::launch_collect(collecting, type, sorted, ranges.data_ptr<int32_t>(), sums.data_ptr(), stream));
   return grad_value;
 }
 
