@@ -106,7 +106,7 @@ def check(folder: Path) -> None:
         offsets = ((locations.double() - 0.5) * shapes.flip(1)[:, None]).to(exact)
         kernel = f"ms_deform_attn_fused_{name}_{str(exact)[6:]}_v{V}_t{T}"
         problem, fusion = Problem(inputs, output=outputs[1]), Fusion(middle, offsets, weights.log())
-        modules["forward_fused"].launch(kernel, blocks, THREADS, shared, problem, fusion)
+        modules["forward_fused"].launch(kernel, blocks, THREADS, shared, problem, fusion, ctypes.c_int(1))
 
         names = ("grad_value", "grad_locations", "grad_weights")
         launches = [("backward", f"ms_deform_attn_backward_{name}_v{V}_t{T}", blocks, ())]

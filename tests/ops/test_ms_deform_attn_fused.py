@@ -333,6 +333,16 @@ def test_many_samples_add_up():
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("channels", [32, 30], ids="d{}".format)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_blocks_of_several_tiles_of_queries(dtype, channels):
+    # 24000 tiles and more, of 4 to 32 queries, and a last block per image that has fewer than the others.
+    inputs = make("cuda", dtype, channels=channels, batch=150, heads=8, queries=610, points=2, levels=3)
+    expected = one_after_the_other(*in_float64(inputs))
+    assert relative_error(ms_deform_attn_fused(*inputs), expected) < BOUND[dtype]
+
+
+@pytest.mark.cuda
 def test_deterministic_mode_is_bitwise_equal_over_runs():
     inputs = make("cuda", torch.float32, channels=32, queries=3000, levels=3, boxes=True)
     torch.use_deterministic_algorithms(True)

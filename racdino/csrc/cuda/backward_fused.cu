@@ -43,7 +43,7 @@ __device__ inline void locate(
   for (int s = row.lane; s < n; s += kRowLanes) {
     const int l = s / problem.P;
     const Level level = levels[l];
-    const Reference<A> reference(problem, fusion, row.b, row.q, l);
+    const Reference<A> reference(fusion, A(0.5) / problem.P, row.b, row.q, l);
     const A x = read(offsets + 2 * (first + s)), y = read(offsets + 2 * (first + s) + 1);
     locations[2 * (first + s)] = reference.x + (fusion.boxes ? x * reference.half_w : x / level.W);
     locations[2 * (first + s) + 1] = reference.y + (fusion.boxes ? y * reference.half_h : y / level.H);
@@ -76,7 +76,7 @@ __device__ inline void unlocate(const Problem& problem, const Fusion& fusion, S*
     if (!grad_offsets) continue;
     const int l = s / problem.P;
     const Level level = levels[l];
-    const Reference<A> reference(problem, fusion, row.b, row.q, l);
+    const Reference<A> reference(fusion, A(0.5) / problem.P, row.b, row.q, l);
     const A x = grad_locations[2 * s], y = grad_locations[2 * s + 1];
     grad_offsets[2 * (first + s)] = narrow<S>(fusion.boxes ? x * reference.half_w : x / level.W);
     grad_offsets[2 * (first + s) + 1] = narrow<S>(fusion.boxes ? y * reference.half_h : y / level.H);

@@ -20,13 +20,13 @@ struct Reference {
   A half_w, half_h;  // half a box over the number of points; 0: a point, whose offsets are in pixels
 
   __device__ Reference() : x(0), y(0), half_w(0), half_h(0) {}
-  __device__ Reference(const Problem& problem, const Fusion& fusion, int64_t b, int64_t q, int l) : Reference() {
+  // share: half over the number of points.
+  __device__ Reference(const Fusion& fusion, A share, int64_t b, int64_t q, int l) : Reference() {
     const A* at = static_cast<const A*>(fusion.reference) + b * fusion.batch_step + q * fusion.query_step +
                   l * fusion.level_step;
     x = __ldg(at);
     y = __ldg(at + 1);
     if (fusion.boxes) {
-      const A share = A(0.5) / problem.P;
       half_w = share * __ldg(at + 2);
       half_h = share * __ldg(at + 3);
     }
@@ -37,8 +37,9 @@ struct Reference {
 // exp(logit - largest) * scale.
 template <int kLanes, typename A>
 struct Softmax {
-  A largest, scale;
+  A largest = 0, scale = 0;
 
+  Softmax() = default;
   template <typename S>
   __device__ Softmax(const S* logits, int n, int lane) {
     largest = -INFINITY;
