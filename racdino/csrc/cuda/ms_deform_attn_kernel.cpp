@@ -1,11 +1,12 @@
-// CUDA key: prepares tensors and launches the kernels of the files beside this one. Nothing here
-// waits for the device, so that calls can be captured in a CUDA graph.
+// CUDA key: prepares tensors and launches the kernels of the files beside this one. Nothing here waits for the device,
+// so that calls can be captured in a CUDA graph.
 #ifdef RACDINO_WITH_CUDA
 #include "prepare.h"
 
 #include <ATen/Context.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -60,37 +61,47 @@ at::Tensor forward_cuda(
   return output;
 }
 
+// Memory of torch's, but no tensor: under deterministic algorithms torch fills every tensor it makes, which would take
+// longer than some of the kernels.
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes) : memory_(c10::cuda::CUDACachingAllocator::get()->allocate(bytes)) {}
+  void* data() const { return memory_.get(); }
+
+ private:
+  c10::DataPtr memory_;
+};
+
 at::Tensor sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto type = type_of(value.scalar_type());
-  const auto integers = value.options().dtype(at::kInt);
   const int64_t count = sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P, cells = sizes.B * sizes.M * sizes.S;
   TORCH_CHECK(
       count < (int64_t{1} << 31),
       "ms_deform_attn: the call has " + std::to_string(count) +
           " samples, expected fewer than 2^31 under torch.use_deterministic_algorithms(True).");
-  const at::Tensor filed = at::empty({2, count}, integers), in_order = at::empty({2, count}, integers);
-  const auto samples_of = [&](const at::Tensor& tensor) {
-    auto* first = reinterpret_cast<uint32_t*>(tensor.data_ptr<int32_t>());
+  const Scratch filed(8 * count), in_order(8 * count);
+  const auto samples_in = [&](const Scratch& scratch) {
+    auto* first = static_cast<uint32_t*>(scratch.data());
     return cuda::Samples{first, first + count, static_cast<int32_t>(count), cells};
   };
-  const cuda::Samples unsorted = samples_of(filed), sorted = samples_of(in_order);
+  const cuda::Samples unsorted = samples_in(filed), sorted = samples_in(in_order);
   C10_CUDA_CHECK(cuda::launch_file(problem, type, unsorted, stream));
   size_t bytes = 0;
   C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, nullptr, bytes, stream));
-  const at::Tensor workspace = at::empty({static_cast<int64_t>(bytes)}, value.options().dtype(at::kByte));
-  C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, workspace.data_ptr(), bytes, stream));
+  const Scratch workspace(bytes);
+  C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, workspace.data(), bytes, stream));
 
   const int64_t stretches = (count + cuda::kStretch - 1) / cuda::kStretch;
-  const at::Tensor ranges = at::zeros({cells, 2}, integers);
-  const at::Tensor sums =
-      at::empty({cells + stretches, 4, sizes.D}, value.options().dtype(accumulate_type(value)));
-  C10_CUDA_CHECK(cuda::launch_add_up(problem, type, sorted, ranges.data_ptr<int32_t>(), sums.data_ptr(), stream));
+  const int64_t element = value.scalar_type() == at::kDouble ? 8 : 4;
+  const Scratch ranges(8 * cells), sums((cells + stretches) * 4 * sizes.D * element);
+  auto* range = static_cast<int32_t*>(ranges.data());
+  C10_CUDA_CHECK(cudaMemsetAsync(range, 0, 8 * cells, stream));
+  C10_CUDA_CHECK(cuda::launch_add_up(problem, type, sorted, range, sums.data(), stream));
   const at::Tensor grad_value = at::empty(value.sizes(), value.options());
   cuda::Problem collecting = problem;
   collecting.grad_value = grad_value.data_ptr();
-  C10_CUDA_CHECK(
-      cuda::launch_collect(collecting, type, sorted, ranges.data_ptr<int32_t>(), sums.data_ptr(), stream));
+  C10_CUDA_CHECK(cuda::launch_collect(collecting, type, sorted, range, sums.data(), stream));
   return grad_value;
 }
 
