@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from racdino.backbones.dinov2 import DinoVisionTransformer
+from racdino.backbones.finest_map import doubled_and_shrunk, shrinking
 from racdino.backbones.interaction import InteractionBlock, Sampling
 from racdino.backbones.layers import init_conv
-from racdino.backbones.spatial_prior import SpatialPriorModule
+from racdino.backbones.spatial_prior import SpatialPriorModule, project
 from racdino.weights import Architecture, existing_file, find, published_for
 from racdino.weights.loading import load_into
 
@@ -155,50 +158,94 @@ class DinoAdapter(DinoVisionTransformer):
         c1, *levels = self.spm(x)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         c = torch.cat(
-            [level.flatten(2).transpose(1, 2) + embed for level, embed in zip(levels, self.level_embed, strict=True)],
+            [
+                level.flatten(2).transpose(1, 2) + embed.to(level.dtype)
+                for level, embed in zip(levels, self.level_embed, strict=True)
+            ],
             dim=1,
         )
+        patches = self.patch_embed(x)
         # Sizes map to sizes here, without DINOv2's offset or antialiasing: so the adapters in use were trained.
-        patches = self.patch_embed(x) + self.position_embedding(*grid, offset=0.0, antialias=False)
-        c, vit_maps = self._interact(patches, c, grid, sizes)
+        patches, dtype = patches + self.position_embedding(*grid, offset=0.0, antialias=False), patches.dtype
+        # Both streams of tokens keep the dtype of the first product: under autocast the short one, with every norm and
+        # sum. In float32 they would double the memory traffic and gain less than the products' own rounding loses.
+        tokens = torch.cat((self.prefix_tokens(len(x)).to(dtype), patches.to(dtype)), dim=1)
+        c, vit_maps = self._interact(tokens, c, grid, sizes)
 
-        tokens = c.split([h * w for h, w in sizes], dim=1)
-        c2, c3, c4 = (_to_map(t, size) for t, size in zip(tokens, sizes, strict=True))
-        maps = [c1 + _resize(self.up(c2), c1), c2, c3, c4]
+        levels = [level.contiguous() for level in c.split([h * w for h, w in sizes], dim=1)]
+        c2, c3, c4 = (_to_map(level, size) for level, size in zip(levels, sizes, strict=True))
+        maps = [self._finest(c1, c2), c2, c3, c4]
         if self.add_vit_feature:
-            maps = [level + _resize(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
+            maps = [level + _resized(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        outputs = [norm(level) for norm, level in zip(norms, maps, strict=True)]
-        cropped = [
-            output[:, :, : height // stride, : width // stride]
-            for output, stride in zip(outputs, (4, 8, 16, 32), strict=True)
+        outputs = [
+            _Crop.apply(norm(level), height // stride, width // stride)
+            for norm, level, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
         ]
-        return cropped, vit_maps[-1][:, :, : height // patch, : width // patch]
+        return outputs, _Crop.apply(vit_maps[-1], height // patch, width // patch)
+
+    def _finest(self, c1: Tensor, c2: Tensor) -> Tensor:
+        """``fc1(c1) + resize(up(c2))``, (B, C, H, W) like all maps here in channels-last memory."""
+        height, width = c1.shape[2:]
+        down, across = self.constant(
+            (height, width, c2.dtype), c2.device, lambda: shrinking(height, width, c2.dtype, c2.device)
+        )
+        doubled = doubled_and_shrunk(c2.permute(0, 2, 3, 1), self.up.weight, down, across)
+        projected = project(self.spm.fc1, c1, self.up.bias)  # which resizing would leave as it is
+        return projected + doubled.permute(0, 3, 1, 2)
 
     def _interact(
         self, x: Tensor, c: Tensor, grid: tuple[int, int], sizes: list[tuple[int, int]]
     ) -> tuple[Tensor, list[Tensor]]:
-        """The pyramid's tokens after all groups, and the transformer's map after each."""
-        inject = Sampling.between([grid], sizes, x.device)
-        extract = Sampling.between(sizes, [grid], x.device)
-        prefix = self.prefix_tokens(len(x))
+        """The pyramid's tokens after all groups, and the transformer's maps after each, or only the last."""
+        prefix = self.num_prefix_tokens
+        inject, extract = self.constant(
+            (grid, *sizes),
+            x.device,
+            lambda: (
+                Sampling.between([grid], sizes, x.device, query_prefix=prefix),
+                Sampling.between(sizes, [grid], x.device, value_prefix=prefix),
+            ),
+        )
         blocks = list(self.blocks)
-        vit_maps = []
+        tokens = []
         for (first, last), interaction in zip(self.interaction_indexes, self.interactions, strict=True):
-            x, c, prefix = interaction(x, c, prefix, blocks[first : last + 1], inject, extract, sizes)
-            vit_maps.append(_to_map(x, grid))
-        return c, vit_maps
+            x, c = interaction(x, c, prefix, blocks[first : last + 1], inject, extract, sizes)
+            tokens.append(x)
+        wanted = tokens if self.add_vit_feature else tokens[-1:]
+        return c, [_to_map(x[:, prefix:], grid) for x in wanted]
 
 
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, H*W, C) to (B, C, H, W), contiguous: seen as channels-last it would change the strides of later gradients."""
-    return tokens.transpose(1, 2).unflatten(2, size).contiguous()
+    """(B, H*W, C) to (B, C, H, W), the same memory."""
+    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
 
 
-def _resize(x: Tensor, like: Tensor) -> Tensor:
-    if x.shape[2:] == like.shape[2:]:
-        return x
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+class _Crop(torch.autograd.Function):
+    """The upper left part of channels-last maps, contiguous. The gradient is channels-last, in one pass over memory.
+
+    Contiguous: channels-last maps would give weights in later layers gradients of other strides, at which DDP warns.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, height: int, width: int) -> Tensor:
+        ctx.shape = x.shape
+        return x[:, :, :height, :width].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        height, width = grad.shape[2:]
+        full = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
+        full[:, :, :height, :width] = grad
+        full[:, :, height:] = 0
+        full[:, :, :, width:] = 0
+        return full, None, None
+
+
+def _resized(x: Tensor, like: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):  # which would raise it to float32
+        return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _check_groups(indexes: Sequence[Sequence[int]], depth: int, add_vit_feature: bool) -> list[tuple[int, int]]:

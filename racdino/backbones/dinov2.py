@@ -15,13 +15,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from racdino.backbones.layers import LAYER_NORM_EPS, Block, PatchEmbed
+from racdino.backbones.frozen import Remembering
+from racdino.backbones.layers import Block, LayerNorm, PatchEmbed
 from racdino.backbones.position import resize_position_grid
 from racdino.weights import Architecture, existing_file, find, published_dinov2
 from racdino.weights.loading import load_into
 
 
-class DinoVisionTransformer(nn.Module):
+class DinoVisionTransformer(Remembering):
     """DINOv2 trunk.
 
     Args:
@@ -68,7 +69,7 @@ class DinoVisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio, init_values, ffn_layer) for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        self.norm = LayerNorm(embed_dim)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
         if num_register_tokens:
@@ -80,10 +81,17 @@ class DinoVisionTransformer(nn.Module):
         return 1 + self.num_register_tokens
 
     def position_embedding(self, height: int, width: int, offset: float, antialias: bool) -> Tensor:
-        """(1, N, C) for a grid of height x width patches, the class token's own embedding left out."""
-        grid = math.isqrt(self.pos_embed.shape[1] - 1)
-        table = self.pos_embed[0, 1:].unflatten(0, (grid, grid))
-        return resize_position_grid(table, height, width, offset, antialias).flatten(0, 1)[None]
+        """(1, N, C) for a grid of height x width patches, the class token's own embedding left out.
+
+        A frozen table is resized once per size, see `Remembering`; do not write to the result.
+        """
+
+        def resized(positions: Tensor) -> Tensor:
+            grid = math.isqrt(positions.shape[1] - 1)
+            table = positions[0, 1:].unflatten(0, (grid, grid))
+            return resize_position_grid(table, height, width, offset, antialias).flatten(0, 1)[None]
+
+        return self.remembered((height, width, offset, antialias), self.pos_embed, resized)
 
     def prefix_tokens(self, batch: int) -> Tensor:
         """(B, 1 + R, C): the class token with its position embedding, then the registers."""

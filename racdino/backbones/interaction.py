@@ -1,7 +1,8 @@
 """ViT-Adapter's exchange between the transformer's tokens and the spatial prior's pyramid.
 
 Source: Chen et al. 2023, arXiv:2205.08534, section 3.4; attributes as in github.com/czczup/ViT-Adapter (Apache-2.0).
-Shape letters: B images, N transformer tokens, S tokens of all pyramid levels together, C channels, L levels.
+Shape letters: B images, N transformer tokens, the first P of them class and register tokens, S tokens of all pyramid
+levels together, C channels, L levels.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from racdino.backbones.layers import LAYER_NORM_EPS, init_conv, linear
+from racdino.backbones.layers import LayerNorm, init_conv, linear
 from racdino.ops import MSDeformAttn
 
 Sizes = Sequence[tuple[int, int]]  # (height, width) of each level
@@ -28,10 +30,17 @@ class Sampling:
     level_start_index: Tensor  # (L,) int64
 
     @staticmethod
-    def between(queries: Sizes, values: Sizes, device: torch.device) -> Sampling:
-        """Every query token looks at its own place in every level of ``values``."""
-        points = torch.cat([_centres(height, width, device) for height, width in queries])
-        starts = [sum(h * w for h, w in values[:level]) for level in range(len(values))]
+    def between(
+        queries: Sizes, values: Sizes, device: torch.device, query_prefix: int = 0, value_prefix: int = 0
+    ) -> Sampling:
+        """Every query token looks at its own place in every level of ``values``.
+
+        Tokens without a place come first: ``query_prefix`` of the queries, which look at the middle, and
+        ``value_prefix`` of the values, which nothing looks at.
+        """
+        middle = torch.full((query_prefix, 2), 0.5, device=device)
+        points = torch.cat([middle, *(_centres(height, width, device) for height, width in queries)])
+        starts = [value_prefix + sum(h * w for h, w in values[:level]) for level in range(len(values))]
         return Sampling(
             points[None, :, None].expand(-1, -1, len(values), -1),
             _integers([side for size in values for side in size], device).view(-1, 2),
@@ -59,10 +68,14 @@ class DWConv(nn.Module):
         self.dwconv = init_conv(nn.Conv2d(dim, dim, 3, padding=1, groups=dim))
 
     def forward(self, x: Tensor, sizes: Sizes) -> Tensor:
-        levels = x.transpose(1, 2).split([height * width for height, width in sizes], dim=2)
-        # Contiguous: seen as channels-last, a map gives the weights gradients of other strides, at which DDP warns.
-        maps = [self.dwconv(level.unflatten(2, size).contiguous()) for level, size in zip(levels, sizes, strict=True)]
-        return torch.cat([level.flatten(2) for level in maps], dim=2).transpose(1, 2)
+        conv = self.dwconv
+        # Tokens are a map in channels-last memory. Flattened, the weight gets a gradient in its own strides, which a
+        # convolution of such maps does not give, and at which DDP would warn.
+        weight = conv.weight.flatten(1).to(x.dtype).view_as(conv.weight)
+        levels = x.split([height * width for height, width in sizes], dim=1)
+        maps = [level.unflatten(1, size).permute(0, 3, 1, 2) for level, size in zip(levels, sizes, strict=True)]
+        maps = [F.conv2d(level, weight, conv.bias, padding=1, groups=conv.groups) for level in maps]
+        return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in maps], dim=1)
 
 
 class ConvFFN(nn.Module):
@@ -80,21 +93,25 @@ class ConvFFN(nn.Module):
 
 
 class Injector(nn.Module):
-    """Brings the pyramid into the transformer: x + gamma * attn(x, pyramid); gamma starts at ``init_values``."""
+    """Brings the pyramid into the transformer: x + gamma * attn(x, pyramid); gamma starts at ``init_values``.
+
+    The first ``prefix`` tokens take nothing: their gamma is zero, which is cheaper than cutting them off and on again.
+    """
 
     def __init__(
         self, dim: int, num_heads: int, n_points: int, n_levels: int, deform_ratio: float, init_values: float
     ) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.feat_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.query_norm = LayerNorm(dim)
+        self.feat_norm = LayerNorm(dim)
         self.attn = MSDeformAttn(
             d_model=dim, n_levels=n_levels, n_heads=num_heads, n_points=n_points, ratio=deform_ratio
         )
         self.gamma = nn.Parameter(torch.full((dim,), float(init_values)))
 
-    def forward(self, query: Tensor, feat: Tensor, sampling: Sampling) -> Tensor:
-        return query + self.gamma * _attend(self, query, feat, sampling)
+    def forward(self, query: Tensor, feat: Tensor, sampling: Sampling, prefix: int) -> Tensor:
+        gamma = self.gamma.to(query.dtype).expand(query.shape[1] - prefix, -1)
+        return torch.addcmul(query, _attend(self, query, feat, sampling), F.pad(gamma, (0, 0, prefix, 0)))
 
 
 class Extractor(nn.Module):
@@ -104,13 +121,13 @@ class Extractor(nn.Module):
         self, dim: int, num_heads: int, n_points: int, deform_ratio: float, with_cffn: bool, cffn_ratio: float
     ) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.feat_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.query_norm = LayerNorm(dim)
+        self.feat_norm = LayerNorm(dim)
         self.attn = MSDeformAttn(d_model=dim, n_levels=1, n_heads=num_heads, n_points=n_points, ratio=deform_ratio)
         self.with_cffn = with_cffn
         if with_cffn:
             self.ffn = ConvFFN(dim, int(dim * cffn_ratio))
-            self.ffn_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+            self.ffn_norm = LayerNorm(dim)
 
     def forward(self, query: Tensor, feat: Tensor, sampling: Sampling, sizes: Sizes) -> Tensor:
         query = query + _attend(self, query, feat, sampling)
@@ -162,29 +179,27 @@ class InteractionBlock(nn.Module):
         self,
         x: Tensor,
         c: Tensor,
-        prefix: Tensor,
+        prefix: int,
         blocks: Sequence[nn.Module],
         inject: Sampling,
         extract: Sampling,
         sizes: Sizes,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """One exchange.
 
         Args:
-            x: (B, N, C) patch tokens. c: (B, S, C) pyramid tokens. prefix: (B, 1 + R, C) class and register tokens.
+            x: (B, N, C) transformer tokens, the first ``prefix`` of them without a place. c: (B, S, C) pyramid tokens.
             blocks: the transformer blocks of this group. inject, extract: where each side looks into the other.
             sizes: the pyramid's levels.
         Returns:
-            x, c and prefix, same shapes.
+            x and c, same shapes.
         """
-        x = self._run(self.injector, x, c, inject)
-        tokens = torch.cat((prefix, x), dim=1)
+        x = self._run(self.injector, x, c, inject, prefix)
         for block in blocks:
-            tokens = self._run(block, tokens)
-        prefix, x = tokens.split([prefix.shape[1], x.shape[1]], dim=1)
+            x = self._run(block, x)
         for extractor in (self.extractor, *(self.extra_extractors or ())):
             c = self._run(extractor, c, x, extract, sizes)
-        return x, c, prefix
+        return x, c
 
     def _run(self, step: Callable[..., Tensor], *arguments: object) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():

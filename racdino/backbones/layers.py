@@ -13,14 +13,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from racdino.backbones.attention import attention
+from racdino.backbones.frozen import Remembering
 
 LAYER_NORM_EPS = 1e-6
 Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)
 
 
-def linear(in_features: int, out_features: int) -> nn.Linear:
+class Linear(Remembering, nn.Linear):
+    """torch's, in the dtype of its input; frozen weights are cast once, not in every call as under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.cast("weight", x.dtype), self.cast("bias", x.dtype))
+
+
+class LayerNorm(Remembering, nn.LayerNorm):
+    """torch's, in the dtype of its input, where autocast would raise the input and the output to float32."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=LAYER_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == self.weight.dtype:
+            return super().forward(x)
+        weight, bias = self.cast("weight", x.dtype), self.cast("bias", x.dtype)
+        return torch.native_layer_norm(x, self.normalized_shape, weight, bias, self.eps)[0]  # autocast leaves it alone
+
+
+def linear(in_features: int, out_features: int) -> Linear:
     """A linear layer initialised as DINOv2's: truncated normal weights of 0.02, no bias."""
-    layer = nn.Linear(in_features, out_features)
+    layer = Linear(in_features, out_features)
     nn.init.trunc_normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
     return layer
@@ -43,11 +64,13 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        patch = self.proj.stride[0]
+        patch = self.proj.kernel_size[0]
         height, width = x.shape[-2:]
         if height % patch or width % patch:
             raise ValueError(f"an image of {height}x{width} does not divide into patches of {patch}x{patch} pixels")
-        return self.proj(x).flatten(2).transpose(1, 2)
+        # Patches do not overlap, so the convolution is one product.
+        pixels = x.unflatten(2, (-1, patch)).unflatten(4, (-1, patch)).permute(0, 2, 4, 1, 3, 5)
+        return F.linear(pixels.flatten(3).flatten(1, 2), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Attention(nn.Module):
@@ -95,15 +118,23 @@ class SwiGLU(nn.Module):
         return self.w3(F.silu(gate) * content)
 
 
-class LayerScale(nn.Module):
+class LayerScale(Remembering):
     """A learned factor per channel. Source: Touvron et al. 2021, arXiv:2103.17239."""
 
     def __init__(self, dim: int, init_value: float) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), init_value))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """residual + gamma * x, in one pass."""
+        return torch.addcmul(residual, x, self.cast("gamma", residual.dtype))
+
+
+class Add(nn.Module):
+    """What takes the place of `LayerScale` in a block without."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return residual + x
 
 
 FFN_LAYERS: dict[str, type[Mlp] | type[SwiGLU]] = {"mlp": Mlp, "swiglu": SwiGLU, "swiglufused": SwiGLU}
@@ -118,13 +149,13 @@ class Block(nn.Module):
         super().__init__()
         if ffn_layer not in FFN_LAYERS:
             raise ValueError(f"there is no ffn_layer {ffn_layer!r}; there are {', '.join(FFN_LAYERS)}")
-        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.norm1 = LayerNorm(dim)
         self.attn = Attention(dim, num_heads)
-        self.ls1 = LayerScale(dim, init_values) if init_values else nn.Identity()
-        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.ls1 = LayerScale(dim, init_values) if init_values else Add()
+        self.norm2 = LayerNorm(dim)
         self.mlp = FFN_LAYERS[ffn_layer](dim, int(dim * mlp_ratio))
-        self.ls2 = LayerScale(dim, init_values) if init_values else nn.Identity()
+        self.ls2 = LayerScale(dim, init_values) if init_values else Add()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        x = self.ls1(self.attn(self.norm1(x)), x)
+        return self.ls2(self.mlp(self.norm2(x)), x)

@@ -5,13 +5,19 @@ Source: Chen et al. 2023, arXiv:2205.08534, section 3.3; attributes as in github
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from racdino.backbones.layers import init_conv
 
 
 class SpatialPriorModule(nn.Module):
-    """(B, 3, H, W) to maps of ``embed_dim`` channels at strides 4, 8, 16 and 32, sizes rounded up at every halving.
+    """(B, 3, H, W) to maps at strides 4, 8, 16 and 32, sizes rounded up at every halving, in channels-last memory.
+
+    They have ``embed_dim`` channels, but the first has ``inplanes``: being the largest, it is projected by ``fc1`` only
+    where it is used. Channels-last is what tensor cores read; in the other layout the stem's 16-bit batch norms took 18
+    of the 287 ms of a training step with 48 images (H200).
 
     Batch norms are plain: ``nn.SyncBatchNorm.convert_sync_batchnorm(model)`` makes them what the paper trained with.
     """
@@ -33,11 +39,19 @@ class SpatialPriorModule(nn.Module):
         self.fc4 = init_conv(nn.Conv2d(4 * inplanes, embed_dim, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        c1 = self.stem(x)
+        c1 = self.stem(x.contiguous(memory_format=torch.channels_last))
         c2 = self.conv2(c1)
         c3 = self.conv3(c2)
         c4 = self.conv4(c3)
-        return self.fc1(c1), self.fc2(c2), self.fc3(c3), self.fc4(c4)
+        return c1, project(self.fc2, c2), project(self.fc3, c3), project(self.fc4, c4)
+
+
+def project(conv: nn.Conv2d, x: Tensor, more_bias: Tensor | None = None) -> Tensor:
+    """A 1x1 convolution as a product: channels-last in and out, the weight's gradient in its own strides for DDP."""
+    pixels = x.permute(0, 2, 3, 1)
+    bias = conv.bias if conv.bias is None or more_bias is None else conv.bias + more_bias
+    projected = F.linear(pixels.flatten(0, 2), conv.weight.flatten(1), bias)
+    return projected.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def _conv_bn_relu(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:

@@ -74,7 +74,7 @@ def test_sizes_inside_are_those_of_the_padded_image():
     model(images(256, 704, batch=1))
     assert tuple(seen["image"][2:]) == (266, 714)
     assert [tuple(level.shape[2:]) for level in seen["spm"]] == [(67, 179), (34, 90), (17, 45), (9, 23)]
-    assert (seen["x"][1], seen["c"][1]) == (19 * 51, 34 * 90 + 17 * 45 + 9 * 23)
+    assert (seen["x"][1], seen["c"][1]) == (1 + 19 * 51, 34 * 90 + 17 * 45 + 9 * 23)  # with the class token
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def test_add_vit_feature_adds_the_transformer_maps_at_the_size_of_each_level():
     for interaction in adding.interactions:
         interaction.register_forward_hook(lambda _, __, outputs: seen.append(outputs[0]))
     for f, (with_vit, without) in enumerate(zip(adding(x)[0], plain(x)[0], strict=True)):
-        vit_map = seen[f].transpose(1, 2).unflatten(2, (6, 9))
+        vit_map = seen[f][:, 1:].transpose(1, 2).unflatten(2, (6, 9))
         size = [(21, 32), (11, 16), (6, 8), (3, 4)][f]
         added = F.interpolate(vit_map, size, mode="bilinear") * getattr(adding, f"norm{f + 1}").weight.view(-1, 1, 1)
         added = (added / (1 + 1e-5) ** 0.5)[:, :, : without.shape[2], : without.shape[3]]
@@ -296,6 +296,15 @@ def test_attention_back_ends_agree_through_the_whole_model():
         with use_backend(name):
             for got, want in zip((*model(x)[0], model(x)[1]), (*expected[0], expected[1]), strict=True):
                 assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+@pytest.mark.skipif(not hasattr(torch, "compiler"), reason="torch 2.0 cannot tell that it compiles")
+@torch.no_grad()
+def test_compiles_whole():
+    model, x = tiny().eval(), images(45, 70)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for got, want in zip((*compiled(x)[0], compiled(x)[1]), (*model(x)[0], model(x)[1]), strict=True):
+        assert (got - want).abs().max() <= 1e-5 * want.abs().max()
 
 
 def test_sync_batch_norm_conversion_keeps_the_state_dict():

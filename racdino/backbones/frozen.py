@@ -1,0 +1,93 @@
+"""What is computed from a frozen parameter or from sizes alone, kept until it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+_MOST = 24  # values of one module: image sizes that take turns keep theirs, a stream of new ones does not pile up
+T = TypeVar("T")
+
+
+class _Entry(NamedTuple):
+    value: Any
+    source: Tensor  # the parameter's memory, held so that nothing else can take its address
+    version: int
+
+
+class _Kept(dict[Hashable, Any]):
+    """Empty in copies and pickles of its module."""
+
+    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
+        return _Kept, ()
+
+    def keep(self, key: Hashable, value: Any) -> None:
+        self.pop(key, None)
+        if len(self) >= _MOST:
+            del self[next(iter(self))]
+        self[key] = value
+
+
+class Remembering(nn.Module):
+    """A module that keeps values derived from its frozen parameters. They are in no state dict, copy or pickle.
+
+    A value is computed again when its parameter is another one, has moved (``.to()``) or was written to
+    (``load_state_dict``, ``p.mul_()``), all of which torch counts. It does not count writes through ``p.data``: so
+    nothing is remembered of a parameter that trains, and a frozen one has to be written to under ``torch.no_grad``
+    instead. Nothing is remembered either while torch compiles, traces, or captures a CUDA graph.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._kept = _Kept()
+
+    def _apply(self, *arguments: Any, **named: Any) -> Any:
+        self._kept.clear()  # it would hold on to the memory the parameters leave
+        return super()._apply(*arguments, **named)
+
+    def cast(self, name: str, dtype: torch.dtype) -> Tensor:
+        """The parameter of that name in another dtype."""
+        parameter = getattr(self, name)
+        if parameter.dtype == dtype:
+            return parameter
+        return self.remembered((name, dtype), parameter, lambda parameter: parameter.to(dtype))
+
+    def remembered(self, key: Hashable, parameter: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """``compute(parameter)``, from an earlier call with the same ``key`` where that still holds."""
+        if parameter.requires_grad or parameter.is_inference() or not _may_keep(parameter.device):
+            return compute(parameter)
+        entry = self._kept.get(key)
+        if (
+            entry is None
+            or entry.source.data_ptr() != parameter.data_ptr()
+            or entry.source.dtype != parameter.dtype
+            or entry.version != parameter._version
+        ):
+            with torch.inference_mode(False), torch.no_grad():
+                entry = _Entry(compute(parameter), parameter.detach(), parameter._version)
+            self._kept.keep(key, entry)
+        return entry.value
+
+    def constant(self, key: Hashable, device: torch.device, compute: Callable[[], T]) -> T:
+        """``compute()`` on ``device``, from an earlier call with the same ``key``: it depends on nothing else."""
+        if not _may_keep(device):
+            return compute()
+        found = self._kept.get((key, device))
+        if found is None:
+            with torch.inference_mode(False):
+                found = compute()
+            self._kept.keep((key, device), found)
+        return found
+
+
+def _may_keep(device: torch.device) -> bool:
+    """Not while torch compiles or traces, nor in the capture of a CUDA graph, which computes nothing yet.
+
+    Torch 2.0 cannot tell that it compiles; its compiler leaves to Python what follows.
+    """
+    if hasattr(torch, "compiler") and torch.compiler.is_compiling():
+        return False
+    return not (torch.jit.is_tracing() or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()))
