@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "racdino" / "csrc" / "cuda"
@@ -21,6 +22,7 @@ ARCHITECTURES = ("70", "75", "80", "86", "89", "90")
 THREADS = 128  # kThreads of common.cuh
 LEVEL_BYTES = 12  # sizeof(Level)
 BY_CELL_SAMPLES = 1024  # kSamples of backward_by_cell.cu
+STRETCH = 32  # kStretch of launch.h
 
 
 def build(folder: Path) -> None:
@@ -37,18 +39,51 @@ def build(folder: Path) -> None:
             print(f"{cubin.name:32} {cubin.stat().st_size:9,} bytes {len(kernels):3} kernels", flush=True)
 
 
+def sorted_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -> Any:
+    """grad_value by the kernels of backward_sorted.cu, with torch's sort between them."""
+    import torch
+
+    from benchmarks.driver import Problem, Samples
+
+    value, _, _, _, weights = inputs
+    B, S, M, D = value.shape
+    lanes, shared = (16 if value.dtype == torch.float64 else 8), 3 * LEVEL_BYTES
+    cell, sample = torch.empty(2, weights.numel(), dtype=torch.int32, device="cuda")
+    exact = "float64" if value.dtype == torch.float64 else "float32"
+    filed = Samples(cell, sample, B * S * M)
+    module.launch(f"ms_deform_attn_file_{exact}", -(-len(cell) // THREADS), THREADS, shared, Problem(inputs), filed)
+    cell, order = cell.sort(stable=True)
+    in_order = Samples(cell, sample[order], B * S * M)
+    stretches = -(-len(cell) // STRETCH)
+    ranges = torch.zeros(B * S * M, 2, dtype=torch.int32, device="cuda")
+    sums = torch.empty(B * S * M + stretches, 4, D, dtype=weights.dtype, device="cuda")
+    grad_value = torch.empty_like(value)
+    problem = Problem(inputs, grad_output=grad_output, grad_value=grad_value)
+    arguments = (
+        THREADS,
+        shared,
+        problem,
+        in_order,
+        ctypes.c_void_p(ranges.data_ptr()),
+        ctypes.c_void_p(sums.data_ptr()),
+    )
+    variant = f"{name}_v{D // lanes}_t{lanes}"
+    module.launch(f"ms_deform_attn_add_up_{variant}", -(-stretches // (THREADS // lanes)), *arguments)
+    module.launch(f"ms_deform_attn_collect_{variant}", -(-B * S * M // (THREADS // 32)), *arguments)
+    return grad_value
+
+
 def check(folder: Path) -> None:
-    """Forward and backward of the loaded cubins against the reference in float64."""
+    """Forward, fused and backward of the loaded cubins against the reference in float64."""
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from benchmarks.driver import Cubin, Problem
+    from benchmarks.driver import Cubin, Fusion, Problem
     from racdino.ops import ms_deform_attn_reference
 
     major, minor = torch.cuda.get_device_capability()
-    forward, backward, by_cell = (
-        Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in ("forward", "backward", "backward_by_cell")
-    )
+    files = ("forward", "forward_fused", "backward", "backward_by_cell", "backward_sorted")
+    modules = {name: Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in files}
     variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
     variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
     bounds = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-4, torch.bfloat16: 4e-3}
@@ -60,35 +95,44 @@ def check(folder: Path) -> None:
         exact = dtype if dtype == torch.float64 else torch.float32
         value = torch.randn(B, int(shapes.prod(1).sum()), M, D, device="cuda").to(dtype)
         locations = torch.rand(B, Q, M, 3, P, 2, device="cuda", dtype=exact) * 1.2 - 0.1
-        weights = torch.rand(B, Q, M, 3, P, device="cuda", dtype=exact)
+        weights = torch.rand(B, Q, M, 3 * P, device="cuda", dtype=exact).softmax(-1).view(B, Q, M, 3, P)
         grad_output = torch.randn(B, Q, M * D, device="cuda").to(dtype)
         inputs = (value, shapes, starts, locations, weights)
-        blocks = B * M * -(-Q // (THREADS // T))
-        output = torch.full_like(grad_output, float("nan"))
-        problem = Problem(inputs, output=output)
-        forward.launch(f"ms_deform_attn_forward_{name}_v{V}_t{T}", blocks, THREADS, 3 * LEVEL_BYTES, problem)
+        blocks, shared = B * M * -(-Q // (THREADS // T)), 3 * LEVEL_BYTES
+        outputs = [torch.full_like(grad_output, float("nan")) for _ in range(2)]
+        kernel = f"ms_deform_attn_forward_{name}_v{V}_t{T}"
+        modules["forward"].launch(kernel, blocks, THREADS, shared, Problem(inputs, output=outputs[0]))
+        middle = torch.full((B, Q, 2), 0.5, device="cuda", dtype=exact)
+        offsets = ((locations.double() - 0.5) * shapes.flip(1)[:, None]).to(exact)
+        kernel = f"ms_deform_attn_fused_{name}_{str(exact)[6:]}_v{V}_t{T}"
+        problem, fusion = Problem(inputs, output=outputs[1]), Fusion(middle, offsets, weights.log())
+        modules["forward_fused"].launch(kernel, blocks, THREADS, shared, problem, fusion, ctypes.c_int(1))
+
         names = ("grad_value", "grad_locations", "grad_weights")
-        launches = [(backward, f"ms_deform_attn_backward_{name}_v{V}_t{T}", blocks, ())]
+        launches = [("backward", f"ms_deform_attn_backward_{name}_v{V}_t{T}", blocks, ())]
         if dtype != torch.float64:
             queries = BY_CELL_SAMPLES // P
+            more = (ctypes.c_int(queries),)
             blocks = B * M * 3 * -(-Q // queries)
-            launches.append((by_cell, f"ms_deform_attn_backward_by_cell_{name}_t8", blocks, (ctypes.c_int(queries),)))
-        results = [output]
-        for module, kernel, blocks, more in launches:
+            launches.append(("backward_by_cell", f"ms_deform_attn_backward_by_cell_{name}_t8", blocks, more))
+        results = [*outputs, sorted_gradient(modules["backward_sorted"], name, inputs, grad_output)]
+        for file, kernel, blocks, more in launches:
             gradients = [torch.zeros_like(value, dtype=exact), torch.ones_like(locations), torch.ones_like(weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
-            module.launch(kernel, blocks, THREADS, 3 * LEVEL_BYTES, problem, *more)
+            modules[file].launch(kernel, blocks, THREADS, shared, problem, *more)
             results += gradients
         torch.cuda.synchronize()
 
         leaves = [tensor.double().requires_grad_() for tensor in (value, locations, weights)]
-        expected = ms_deform_attn_reference(leaves[0], shapes, starts, leaves[1], leaves[2])
-        expected_gradients = torch.autograd.grad(expected, leaves, grad_output.double())
+        output = ms_deform_attn_reference(leaves[0], shapes, starts, leaves[1], leaves[2])
+        expected_gradients = torch.autograd.grad(output, leaves, grad_output.double())
+        output = output.detach()
+        expected = (output, output, expected_gradients[0], *expected_gradients * len(launches))
+        whats = ("output", "fused", "sorted", *names * len(launches))
         errors = [
             float((actual.double() - right).norm() / right.norm())
-            for actual, right in zip(results, (expected.detach(), *expected_gradients * len(launches)), strict=True)
+            for actual, right in zip(results, expected, strict=True)
         ]
-        whats = ("output", *names * len(launches))
         print(f"{name:9}", " ".join(f"{what} {error:.1e}" for what, error in zip(whats, errors, strict=True)))
         if not max(errors) < bounds[dtype]:
             sys.exit(f"the cubins compute something else in {name}")

@@ -41,6 +41,36 @@ class Problem(ctypes.Structure):
         self.kept_alive = named
 
 
+class Fusion(ctypes.Structure):
+    """`racdino::cuda::Fusion`, alike; one reference point per query for all levels."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("reference", "offsets", "logits")),
+        *((name, ctypes.c_int64) for name in ("batch_step", "query_step", "level_step")),
+        *((name, ctypes.c_int32) for name in ("boxes", "storage")),
+    )
+
+    def __init__(self, reference: Tensor, offsets: Tensor, logits: Tensor) -> None:
+        storage = [torch.float64, torch.float32, torch.float16, torch.bfloat16].index(offsets.dtype)
+        pointers = (tensor.data_ptr() for tensor in (reference, offsets, logits))
+        super().__init__(*pointers, reference.stride(0), reference.stride(1), 0, reference.shape[-1] == 4, storage)
+        self.kept_alive = (reference, offsets, logits)
+
+
+class Samples(ctypes.Structure):
+    """`racdino::cuda::Samples`, alike."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("cell", "sample")),
+        ("count", ctypes.c_int32),
+        ("cells", ctypes.c_int64),
+    )
+
+    def __init__(self, cell: Tensor, sample: Tensor, cells: int) -> None:
+        super().__init__(cell.data_ptr(), sample.data_ptr(), len(cell), cells)
+        self.kept_alive = (cell, sample)
+
+
 class Cubin:
     """A loaded cubin."""
 

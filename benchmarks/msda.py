@@ -1,19 +1,22 @@
 """Time and memory of multi-scale deformable attention beside its peers, measured in the same run.
 
     python benchmarks/msda.py           on a CPU: beside mmcv's multi_scale_deformable_attn_pytorch, 2 threads, float32
-    python benchmarks/msda.py --cuda    on a GPU: beside the original's mapping (one thread per channel) and grid_sample
-    python benchmarks/msda.py --cuda --cases ddetr_b1 inj_b6 --only ours --json FILE
+    python benchmarks/msda.py --cuda    on a GPU: beside the original mapping (one thread per channel), grid_sample;
+                                        the fused operator beside softmax, locations and the plain one in torch
+    python benchmarks/msda.py --cuda --cases ddetr_b1 inj_b6 --spreads far --only ours --json FILE
 
 CPU times are medians over interleaved calls, forward without a graph and forward with backward through autograd.
 Memory is what one forward and backward adds to the peak resident size of a fresh process that already holds the inputs
 (Linux's VmHWM, reset just before). GPU times: a CUDA graph of 10 calls (4 above 0.3 ms, 1 above 2 ms) replayed in turn
 with those of the peers, median of 25 rounds after 3 discarded; the raw operators, with zero-fills and casts of the
-results but without autograd.
+results but without autograd; "fused" and "composed" through autograd, as a module calls them, without the gradient of
+the reference points.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -31,7 +34,7 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from racdino.ops import ms_deform_attn  # noqa: E402
+from racdino.ops import ms_deform_attn, ms_deform_attn_fused  # noqa: E402
 
 ADAPTER = ((32, 88), (16, 44), (8, 22))  # /8, /16 and /32 of a 704 x 256 image
 DETR = ((100, 167), (50, 84), (25, 42), (13, 21))  # /8 to /64 of 800 x 1333
@@ -65,17 +68,22 @@ CUDA_CASES = {
 }
 
 
-def make_inputs(case: Case, device: str, spread: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-    """The op's five inputs. ``near``: samples N(0, 2 pixels) around each query's own place; ``far``: uniform."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = torch.tensor(case.levels)
-    starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
-    centres = torch.cat(
+def query_centres(case: Case) -> Tensor:
+    """(Q, 2): where each query lies in the image, as (x, y) in [0, 1]."""
+    return torch.cat(
         [
             torch.cartesian_prod((torch.arange(H) + 0.5) / H, (torch.arange(W) + 0.5) / W).flip(1)
             for H, W in case.query_levels
         ]
     )
+
+
+def make_inputs(case: Case, device: str, spread: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    """The op's five inputs. ``near``: samples N(0, 2 pixels) around each query's own place; ``far``: uniform."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = torch.tensor(case.levels)
+    starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
+    centres = query_centres(case)
     lead = (case.batch, len(centres), case.heads, len(shapes), 4)
     if spread == "near":
         noise = torch.randn(*lead, 2, generator=generator) * 2 / shapes.flip(1).view(1, 1, 1, -1, 1, 2)
@@ -85,6 +93,14 @@ def make_inputs(case: Case, device: str, spread: str, dtype: torch.dtype = torch
     weights = torch.randn(*lead, generator=generator).flatten(-2).softmax(-1).view(lead)
     value = torch.randn(case.batch, int(shapes.prod(1).sum()), case.heads, 32, generator=generator)
     return tuple(tensor.to(device) for tensor in (value.to(dtype), shapes, starts, locations, weights))
+
+
+def fused_inputs(case: Case, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The same samples as a module's linear layers would give them, in the dtype of the values."""
+    value, shapes, starts, locations, weights = inputs
+    reference = query_centres(case).to(value.device).view(1, -1, 1, 2)
+    offsets = (locations - reference[:, :, None, :, None]) * shapes.flip(1)[:, None]
+    return value, shapes, starts, reference, offsets.to(value.dtype), weights.log().to(value.dtype)
 
 
 def ours(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
@@ -266,6 +282,33 @@ def original_mapping() -> Callable[..., Callable[[], None]]:
     return prepare
 
 
+def composed(
+    value: Tensor, shapes: Tensor, starts: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor
+) -> Tensor:
+    """What a module computes around the plain operator, softmax in float32 as under autocast."""
+    weights = logits.flatten(3).softmax(-1, dtype=torch.float32).view(logits.shape)
+    locations = reference[:, :, None, :, None] + offsets / shapes.flip(1)[:, None]
+    return ms_deform_attn(value, shapes, starts, locations, weights)
+
+
+def through_autograd(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_output: Tensor, backward: bool
+) -> Callable[[], None]:
+    """A call of the fused operator, or of what it replaces."""
+    value, shapes, starts, reference, offsets, logits = inputs
+
+    def call() -> None:
+        if not backward:
+            function(*inputs)
+            return
+        with torch.enable_grad():
+            leaves = [tensor.detach().requires_grad_() for tensor in (value, offsets, logits)]
+            output = function(leaves[0], shapes, starts, reference, leaves[1], leaves[2])
+            torch.autograd.grad(output, leaves, grad_output)
+
+    return call
+
+
 def cuda_calls(
     inputs: tuple[Tensor, ...], case: Case, prepare: Callable, backward: bool
 ) -> Iterable[tuple[str, Callable]]:
@@ -298,41 +341,65 @@ def cuda_calls(
         yield "ours, deterministic", sorted_call
     yield "one thread per channel", prepare(inputs, grad_output, backward, value.dtype != torch.float32)
     yield "grid_sample", grid_sample_call
+    for name, function in (("fused", ms_deform_attn_fused), ("composed", composed)):
+        yield name, through_autograd(function, fused_inputs(case, inputs), grad_output, backward)
 
 
-def cuda_table(keys: list[str], dtypes: list[str], only: list[str], raw: Path | None) -> None:
+def measure(
+    keys: Iterable[str],
+    dtypes: Iterable[str],
+    spreads: Iterable[str],
+    only: list[str],
+    report: Callable[[dict], None] = lambda row: None,
+) -> list[dict]:
+    """One row per case, spread, dtype and direction: every round of every peer in `only`, in microseconds."""
     prepare = original_mapping() if "one thread per channel" in only else lambda *_: None
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; us per call (median of 25 rounds), D 32, P 4")
-    print("16-bit values keep float32 locations; one thread per channel pays casts to float32, as under ViT-Adapter")
     rows = []
-    for key in keys:
-        for spread in ("near", "far"):
-            exact = make_inputs(CUDA_CASES[key], "cuda", spread)
-            for dtype in (getattr(torch, name) for name in dtypes):
-                inputs = (exact[0].to(dtype), *exact[1:])
-                for backward in (False, True):
-                    with torch.no_grad():
-                        calls = dict(cuda_calls(inputs, CUDA_CASES[key], prepare, backward))
-                        times = round_robin({name: Captured(call) for name, call in calls.items() if name in only})
-                    what = "forward+backward" if backward else "forward"
-                    medians = {name: statistics.median(measured) for name, measured in times.items()}
-                    columns = (f"{name} {t:8.1f} ({t / medians[only[0]]:5.2f})" for name, t in medians.items())
-                    print(f"{str(dtype)[6:]:9} {key:9} {spread:4} {what:17}", *columns, flush=True)
-                    about = {"case": key, "spread": spread, "dtype": str(dtype)[6:], "what": what}
-                    rows.append({**about, "microseconds": times})
+    for key, spread in itertools.product(keys, spreads):
+        exact = make_inputs(CUDA_CASES[key], "cuda", spread)
+        for name, backward in itertools.product(dtypes, (False, True)):
+            inputs = (exact[0].to(getattr(torch, name)), *exact[1:])
+            with torch.no_grad():
+                calls = dict(cuda_calls(inputs, CUDA_CASES[key], prepare, backward))
+                times = round_robin({peer: Captured(call) for peer, call in calls.items() if peer in only})
+            what = "forward+backward" if backward else "forward"
+            rows.append({"case": key, "spread": spread, "dtype": name, "what": what, "microseconds": times})
+            report(rows[-1])
+    return rows
+
+
+def medians(row: dict) -> dict[str, float]:
+    return {peer: statistics.median(measured) for peer, measured in row["microseconds"].items()}
+
+
+def print_row(row: dict) -> None:
+    """Each median, and in brackets how many times ours; for what is composed, how many times the fused one."""
+    times = medians(row)
+    base = {"fused": "fused", "composed": "fused"}
+    columns = (f"{peer} {t:8.1f} ({t / times[base.get(peer, next(iter(times)))]:5.2f})" for peer, t in times.items())
+    print(f"{row['dtype']:9} {row['case']:9} {row['spread']:4} {row['what']:17}", *columns, flush=True)
+
+
+def cuda_table(keys: list[str], dtypes: list[str], spreads: list[str], only: list[str], raw: Path | None) -> None:
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; us per call (median of 25 rounds), D 32, P 4")
+    print("16-bit values keep float32 locations; one thread per channel pays casts to float32, as under ViT-Adapter;")
+    print("fused and composed start from offsets and logits in the dtype of the values")
+    rows = measure(keys, dtypes, spreads, only, print_row)
     if raw:
         card = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
         raw.write_text(json.dumps({**card, "rows": rows}) + "\n")
 
 
 DTYPES = ["float32", "float16", "bfloat16"]
-PEERS = ["ours", "ours, deterministic", "one thread per channel", "grid_sample"]
+SPREADS = ["near", "far"]
+PEERS = ["ours", "ours, deterministic", "one thread per channel", "grid_sample", "fused", "composed"]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuda", action="store_true", help="the GPU table (needs nvcc for the comparison kernels)")
     parser.add_argument("--cases", nargs="+", choices=CUDA_CASES, default=list(CUDA_CASES), help="with --cuda")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES, help="with --cuda")
+    parser.add_argument("--spreads", nargs="+", choices=SPREADS, default=SPREADS, help="with --cuda; far: uniform")
     parser.add_argument("--only", nargs="+", choices=PEERS, default=PEERS, help="with --cuda: what to time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="with --cuda: every round, in microseconds")
     parser.add_argument("--rounds", type=int, default=5, help="timed CPU calls of each function (default 5)")
@@ -341,6 +408,6 @@ if __name__ == "__main__":
     if arguments.peak_of:
         print_peak(*arguments.peak_of)
     elif arguments.cuda:
-        cuda_table(arguments.cases, arguments.dtypes, arguments.only, arguments.json)
+        cuda_table(arguments.cases, arguments.dtypes, arguments.spreads, arguments.only, arguments.json)
     else:
         cpu_table(arguments.rounds)

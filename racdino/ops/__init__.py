@@ -9,6 +9,6 @@ _library.load()
 from racdino.ops import _register  # noqa: E402, F401  (needs the loaded operator)
 from racdino.ops._reference import ms_deform_attn_reference  # noqa: E402
 from racdino.ops.modules import MSDeformAttn  # noqa: E402
-from racdino.ops.ms_deform_attn import ms_deform_attn  # noqa: E402
+from racdino.ops.ms_deform_attn import ms_deform_attn, ms_deform_attn_fused  # noqa: E402
 
-__all__ = ["MSDeformAttn", "ms_deform_attn", "ms_deform_attn_reference"]
+__all__ = ["MSDeformAttn", "ms_deform_attn", "ms_deform_attn_fused", "ms_deform_attn_reference"]

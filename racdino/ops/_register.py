@@ -40,9 +40,42 @@ def _backward_shapes(
     return grad_value, grad_locations, grad_weights
 
 
+def _fused_shape(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
+) -> Tensor:
+    B, _, M, D = value.shape
+    return value.new_empty((B, sampling_offsets.shape[1], M * D))
+
+
+def _fused_backward_shapes(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
+    grad_output: Tensor,
+    output_mask: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_value, grad_reference, grad_offsets, grad_logits = (
+        tensor.new_empty(tensor.shape if wanted else (0,))
+        for tensor, wanted in zip(
+            (value, reference_points, sampling_offsets, attention_logits), output_mask, strict=True
+        )
+    )
+    return grad_value, grad_reference, grad_offsets, grad_logits
+
+
 _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_forward": _forward_shape,
     "ms_deform_attn_backward": _backward_shapes,
+    "ms_deform_attn_fused": _fused_shape,
+    "ms_deform_attn_fused_backward": _fused_backward_shapes,
 }
 
 if hasattr(torch.library, "register_fake"):  # torch >= 2.4

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from racdino.ops.ms_deform_attn import ms_deform_attn
+from racdino.ops.ms_deform_attn import ms_deform_attn_fused
 
 
 class MSDeformAttn(nn.Module):
@@ -89,33 +89,24 @@ class MSDeformAttn(nn.Module):
             ValueError: ``reference_points`` does not end in 2 or 4.
             RuntimeError: shapes do not fit each other.
         """
+        if reference_points.shape[-1] not in (2, 4):
+            raise ValueError(
+                f"MSDeformAttn: reference_points has shape {tuple(reference_points.shape)}, "
+                "expected (B, Q, L, 2) points or (B, Q, L, 4) boxes."
+            )
         B, Q, _ = query.shape
         S = input_flatten.shape[1]
         M, L, P = self.n_heads, self.n_levels, self.n_points
         value = self.value_proj(input_flatten)
         if input_padding_mask is not None:
             value = value.masked_fill(input_padding_mask[..., None], 0.0)
-        offsets = self.sampling_offsets(query).view(B, Q, M, L, P, 2)
-        weights = self.attention_weights(query).view(B, Q, M, L * P).softmax(-1).view(B, Q, M, L, P)
         return self.output_proj(
-            ms_deform_attn(
+            ms_deform_attn_fused(
                 value.view(B, S, M, -1),
                 input_spatial_shapes,
                 input_level_start_index,
-                self._locations(reference_points, offsets, input_spatial_shapes),
-                weights,
-                self.im2col_step,
+                reference_points,
+                self.sampling_offsets(query).view(B, Q, M, L, P, 2),
+                self.attention_weights(query).view(B, Q, M, L, P),
             )
-        )
-
-    def _locations(self, reference_points: Tensor, offsets: Tensor, spatial_shapes: Tensor) -> Tensor:
-        reference = reference_points[:, :, None, :, None, :]  # (B, Q, 1, L, 1, 2 or 4)
-        if reference_points.shape[-1] == 2:
-            size = spatial_shapes.flip(-1)[None, None, None, :, None, :]  # (W, H): offsets are in pixels
-            return reference + offsets / size
-        if reference_points.shape[-1] == 4:
-            return reference[..., :2] + offsets / self.n_points * reference[..., 2:] * 0.5
-        raise ValueError(
-            f"MSDeformAttn: reference_points has shape {tuple(reference_points.shape)}, "
-            "expected (B, Q, L, 2) points or (B, Q, L, 4) boxes."
         )

@@ -209,6 +209,63 @@ def test_deterministic_mode_is_bitwise_equal_over_runs(make_inputs, dtype):
         assert relative_error(actual, expected) < 2 * BOUND[dtype] + 1e-5
 
 
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("channels", [5, 30, 32, 64, 128, 256, 1025], ids="d{}".format)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_deterministic_mode_adds_up_in_every_width(make_inputs, dtype, channels):
+    inputs = make_inputs("cuda", dtype, channels=channels, queries=300, levels=5, location_dtype=torch.float32)
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[dtype] + 1e-6  # locations are float32 in all of them
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+def test_deterministic_mode_with_all_samples_in_one_cell(make_inputs):
+    inputs = make_inputs("cuda", torch.float32, channels=32, queries=3000)
+    inputs = inputs._replace(sampling_locations=torch.full_like(inputs.sampling_locations, 0.55))
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[torch.float32]
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+def test_deterministic_mode_with_levels_that_share_pixels(make_inputs):
+    inputs = make_inputs("cuda", torch.float32, channels=32, queries=300, levels=5)
+    inputs = inputs._replace(level_start_index=torch.tensor([3, 0, 1, 1, 2], device="cuda"))
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[torch.float32]
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+def test_deterministic_mode_runs_in_a_cuda_graph(make_inputs):
+    inputs = make_inputs("cuda", torch.float32, channels=32, queries=300)
+    grad_output = torch.randn(2, 300, 96, device="cuda")
+
+    def backward():
+        return torch.ops.racdino.ms_deform_attn_backward(*inputs, grad_output, 64, [True] * 3)
+
+    expected = backward()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = backward()
+    for tensor in captured:
+        tensor.fill_(float("nan"))
+    graph.replay()
+    assert all(torch.equal(actual, reference) for actual, reference in zip(captured, expected, strict=True))
+
+
 # ---- samples that outnumber the pixels: filed by the cell they fall into ----
 
 

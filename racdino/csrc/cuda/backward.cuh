@@ -1,9 +1,37 @@
-// What the two backward kernels share: vector reductions to memory, and sums over a group of lanes.
+// What the backward kernels share: cells as samples are filed by them, vector reductions to memory, and sums over a
+// group of lanes.
 #pragma once
 
 #include "common.cuh"
 
 namespace racdino::cuda {
+
+// A cell by the pixel of its first corner inside the level, so that cells over the border share it with a neighbour.
+// Slot 0 is that pixel's column (row), slot 1 the next; a slot without a corner of this sample has slope 0.
+template <typename A>
+struct Slots {
+  A fx[2], fy[2], dx[2], dy[2];  // factor and its slope
+  int pixel;
+  unsigned neighbours;  // 1: there is a column right; 2: there is a row below
+
+  __device__ Slots(const Cell<A>& cell, const Level& level) {
+    const bool left = cell.x0 >= 0, above = cell.y0 >= 0;
+    const int column = left ? cell.x0 : 0, row = above ? cell.y0 : 0;
+    const bool right = column + 1 < level.W, below = row + 1 < level.H;
+    pixel = level.start + row * level.W + column;
+    neighbours = (right ? 1u : 0u) + (below ? 2u : 0u);
+    fx[0] = left ? 1 - cell.lx : cell.lx;
+    dx[0] = left ? -1 : 1;
+    fx[1] = left && right ? cell.lx : 0;
+    dx[1] = left && right ? 1 : 0;
+    fy[0] = above ? 1 - cell.ly : cell.ly;
+    dy[0] = above ? -1 : 1;
+    fy[1] = above && below ? cell.ly : 0;
+    dy[1] = above && below ? 1 : 0;
+  }
+  __device__ bool used(int c) const { return dx[c & 1] != 0 && dy[c >> 1] != 0; }
+  __device__ A factor(int c) const { return fy[c >> 1] * fx[c & 1]; }
+};
 
 // Floats one reduction instruction adds. Vector reductions came with Hopper and CUDA 12.1 (PTX 8.1); elsewhere the
 // lanes of a group add single neighbouring floats, which memory still sees as whole sectors.

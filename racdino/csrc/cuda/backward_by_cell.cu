@@ -20,32 +20,6 @@ constexpr int kBins = 4096;                // counters, two to a word
 constexpr int kChannels = 4;               // of a lane: one vector reduction
 constexpr int64_t kSamplesWorthFiling = 150000;
 
-// A cell by the pixel of its first corner inside the level, so that cells over the border share it with a neighbour.
-// Slot 0 is that pixel's column (row), slot 1 the next; a slot without a corner of this sample has slope 0.
-struct Slots {
-  float fx[2], fy[2], dx[2], dy[2];  // factor and its slope
-  int pixel;
-  unsigned neighbours;  // 1: there is a column right; 2: there is a row below
-
-  __device__ Slots(const Cell<float>& cell, const Level& level) {
-    const bool left = cell.x0 >= 0, above = cell.y0 >= 0;
-    const int column = left ? cell.x0 : 0, row = above ? cell.y0 : 0;
-    const bool right = column + 1 < level.W, below = row + 1 < level.H;
-    pixel = level.start + row * level.W + column;
-    neighbours = (right ? 1u : 0u) + (below ? 2u : 0u);
-    fx[0] = left ? 1 - cell.lx : cell.lx;
-    dx[0] = left ? -1 : 1;
-    fx[1] = left && right ? cell.lx : 0;
-    dx[1] = left && right ? 1 : 0;
-    fy[0] = above ? 1 - cell.ly : cell.ly;
-    dy[0] = above ? -1 : 1;
-    fy[1] = above && below ? cell.ly : 0;
-    dy[1] = above && below ? 1 : 0;
-  }
-  __device__ bool used(int c) const { return dx[c & 1] != 0 && dy[c >> 1] != 0; }
-  __device__ float factor(int c) const { return fy[c >> 1] * fx[c & 1]; }
-};
-
 // Elements from the start of a head's slice, all multiples of 4.
 struct Spot {
   unsigned cell;   // the first pixel's; plus 1: there is a column right; plus 2: there is a row below
@@ -137,7 +111,7 @@ __device__ inline void backward_by_cell(const Problem& problem, int queries_per_
     float a = __ldg(static_cast<const float*>(problem.weights) + sample);
     const Cell<float> cell = cell_of(x, y, level);
     if (cell.inside) {
-      pixel[k] = Slots(cell, level).pixel;
+      pixel[k] = Slots<float>(cell, level).pixel;
       lowest = min(lowest, pixel[k]);
       highest = max(highest, pixel[k]);
     } else {
@@ -217,7 +191,7 @@ __device__ inline void backward_by_cell(const Problem& problem, int queries_per_
     const bool filed = j < total;
     const int t = filed ? order[j] : 0;
     const float x = filed ? info[0][t] : 0, y = filed ? info[1][t] : 0, a = filed ? info[2][t] : 0;
-    const Slots slots(cell_of(x, y, level), level);
+    const Slots<float> slots(cell_of(x, y, level), level);
     Four<float> w;
 #pragma unroll
     for (int c = 0; c < 4; ++c) w.x[c] = slots.used(c) && filed ? slots.factor(c) * a : 0;

@@ -1,86 +1,193 @@
-// grad_value without atomics: samples are sorted by the cell they fall into, then every pixel collects its four cells
-// in that order. The order of every sum is fixed, so the result is bitwise the same in every run.
-#include "common.cuh"
+// grad_value without atomics, in a fixed order, so that the result is bitwise the same in every run: file every sample
+// under its cell, sort (sort.cu), add up equal stretches of the sorted samples cell by cell, collect the sums pixel by
+// pixel. Stretches are of equal length whatever the cells hold, so that a cell sampled often keeps nobody waiting.
+#include "backward.cuh"
 
 namespace racdino::cuda {
 namespace {
 
-// The pixel a cell is filed under: its first corner, moved inside the level. Cells over the border share the key of
-// their neighbours inside; whoever reads them computes the factors again and is not misled.
 template <typename A>
-__device__ inline void sample_keys(const Problem& problem, int64_t* keys) {
+__device__ inline void file(const Problem& problem, const Samples& samples) {
   extern __shared__ Level levels[];
   load_levels(problem, levels);
-  const int n = problem.L * problem.P;
-  const int64_t samples = problem.B * problem.Q * problem.M * n;
-  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
-  if (i >= samples) return;
+  const unsigned i = blockIdx.x * kThreads + threadIdx.x, n = problem.L * problem.P;
+  if (i >= samples.count) return;
   const Level level = levels[i % n / problem.P];
-  const int64_t row = i / n, b = row / problem.M / problem.Q, m = row % problem.M;
-  const A* location = static_cast<const A*>(problem.locations) + 2 * i;
-  const Corners<A> corners(cell_of(location[0], location[1], level), level);
-  keys[i] = corners.pixel < 0 ? problem.B * problem.M * problem.S : (b * problem.M + m) * problem.S + corners.pixel;
+  const unsigned row = i / n, head = row / problem.M / static_cast<unsigned>(problem.Q) * problem.M + row % problem.M;
+  const A* location = static_cast<const A*>(problem.locations) + 2 * static_cast<int64_t>(i);
+  const Cell<A> cell = cell_of(__ldg(location), __ldg(location + 1), level);
+  samples.cell[i] = static_cast<uint32_t>(
+      cell.inside ? head * problem.S + Slots<A>(cell, level).pixel : samples.cells);
+  samples.sample[i] = i;
 }
 
-// A warp or a whole block per (batch, pixel, head): its groups take the samples in turn, their sums are added in the
-// order of groups. A block pays where a pixel is sampled often.
-template <typename T, int V, int kLanes>
-__device__ inline void sorted_value_gradient(
-    const Problem& problem, const int64_t* order, const int64_t* first, int threads_per_pixel) {
-  using A = Accumulate<T>;
-  extern __shared__ Level levels[];
-  __shared__ A partial[kThreads][V];
-  load_levels(problem, levels);
-  const int groups = threads_per_pixel / kLanes, thread = threadIdx.x % threads_per_pixel;
-  const int n = problem.L * problem.P, group = thread / kLanes, lane = thread % kLanes;
-  const int64_t rows = problem.B * problem.S * problem.M;
-  const int64_t mine =
-      static_cast<int64_t>(blockIdx.x) * (kThreads / threads_per_pixel) + threadIdx.x / threads_per_pixel;
-  const unsigned row = static_cast<unsigned>(mine < rows ? mine : rows - 1);  // spare warps repeat the last row
-  const int m = row % problem.M, pixel = row / problem.M % static_cast<unsigned>(problem.S);
-  const int64_t head =
-      (row / problem.M / static_cast<unsigned>(problem.S) * static_cast<int64_t>(problem.M) + m) * problem.S;
-  const A* locations = static_cast<const A*>(problem.locations);
-  const A* weights = static_cast<const A*>(problem.weights);
-  const T* grad_output = static_cast<const T*>(problem.grad_output);
-  T* grad_value = static_cast<T*>(problem.grad_value) + static_cast<int64_t>(row) * problem.D;
+// What one sample adds to its cell, for its group to read.
+template <typename A>
+struct Share {
+  Four<A> weight;  // of each corner
+  unsigned cell, row;
+};
 
-  for (int first_channel = 0; first_channel < problem.D; first_channel += kLanes * V) {
-    const int channel = first_channel + lane * V;
-    A sum[V] = {};
-    for (int l = 0; l < problem.L; ++l) {
-      const Level level = levels[l];
-      const int inner = pixel - level.start;
-      if (inner < 0 || inner >= level.H * level.W) continue;
-      const int x = inner % level.W, y = inner / level.W;
-      for (int c = 0; c < 4; ++c) {
-        const int key_x = x - (c & 1), key_y = y - (c >> 1);
-        if (key_x < 0 || key_y < 0) continue;
-        const int64_t key = head + level.start + key_y * level.W + key_x;
-        for (int64_t j = first[key] + group; j < first[key + 1]; j += groups) {
-          const int64_t i = order[j];
-          if (i % n / problem.P != l) continue;  // of another level that shares these pixels
-          const Cell<A> cell = cell_of(__ldg(locations + 2 * i), __ldg(locations + 2 * i + 1), level);
-          const int dx = x - cell.x0, dy = y - cell.y0;
-          if (dx < 0 || dx > 1 || dy < 0 || dy > 1 || channel >= problem.D) continue;
-          const A w = (dx ? cell.lx : 1 - cell.lx) * (dy ? cell.ly : 1 - cell.ly) * __ldg(weights + i);
-          A g[V];
-          Pack<T, V>::load(grad_output + i / n * problem.D + channel).unpack(g);
+// The weights of sample i at the corners of its cell, 0 where it has none.
+template <typename A>
+__device__ inline Four<A> corner_weights(const Problem& problem, unsigned i, const Level& level) {
+  const A* location = static_cast<const A*>(problem.locations) + 2 * static_cast<int64_t>(i);
+  const Slots<A> slots(cell_of(__ldg(location), __ldg(location + 1), level), level);
+  const A a = __ldg(static_cast<const A*>(problem.weights) + i);
+  Four<A> weight;
 #pragma unroll
-          for (int k = 0; k < V; ++k) sum[k] += w * g[k];
+  for (int c = 0; c < 4; ++c) weight.x[c] = slots.used(c) ? slots.factor(c) * a : A(0);
+  return weight;
+}
+
+// A group of lanes per stretch. Each lane prepares one sample of a round, then the group takes them one by one, with the
+// rows of grad_output of kAhead samples on their way.
+template <typename T, int V, int kLanes>
+__device__ inline void add_up(const Problem& problem, const Samples& sorted, int2* ranges, Accumulate<T>* sums) {
+  using A = Accumulate<T>;
+  constexpr int kAhead = 4;
+  extern __shared__ Level levels[];
+  __shared__ Share<A> shares[kThreads + kThreads / kLanes];  // a spare one per group, as in forward.cu
+  load_levels(problem, levels);
+  const int group = threadIdx.x / kLanes, lane = threadIdx.x % kLanes, base = group * (kLanes + 1);
+  const int64_t stretch = static_cast<int64_t>(blockIdx.x) * (kThreads / kLanes) + group;
+  const unsigned n = problem.L * problem.P, nowhere = static_cast<unsigned>(sorted.cells);
+  const T* grad_output = static_cast<const T*>(problem.grad_output);
+
+  for (int first = 0; first < problem.D; first += kLanes * V) {
+    const int channel = first + lane * V;
+    unsigned here = nowhere;
+    A sum[4][V] = {};
+    const auto store = [&] {
+      if (here == nowhere || channel >= problem.D) return;
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        Pack<A, V>::pack(sum[c]).store(sums + ((here + stretch) * 4 + c) * problem.D + channel);
+      }
+    };
+    for (int j0 = 0; j0 < kStretch; j0 += kLanes) {
+      const int64_t j = stretch * kStretch + j0 + lane;
+      Share<A> mine = {{}, nowhere, 0};
+      if (j < sorted.count) mine.cell = sorted.cell[j];
+      if (mine.cell != nowhere) {
+        const unsigned i = sorted.sample[j];
+        mine.row = i / n;
+        mine.weight = corner_weights<A>(problem, i, levels[i % n / problem.P]);
+        if (j == 0 || sorted.cell[j - 1] != mine.cell) ranges[mine.cell].x = static_cast<int>(j);
+        if (j + 1 == sorted.count || sorted.cell[j + 1] != mine.cell) ranges[mine.cell].y = static_cast<int>(j) + 1;
+      }
+      __syncwarp();  // the previous round has been read
+      shares[base + lane] = mine;
+      __syncwarp();
+#pragma unroll
+      for (int k0 = 0; k0 < kLanes; k0 += kAhead) {
+        Pack<T, V> packed[kAhead] = {};
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) {
+          const unsigned row = shares[base + k0 + k].row;
+          if (channel < problem.D) {
+            packed[k] = Pack<T, V>::load(grad_output + static_cast<int64_t>(row) * problem.D + channel);
+          }
+        }
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) {
+          const Share<A> share = shares[base + k0 + k];
+          if (share.cell != here) {
+            store();
+            here = share.cell;
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+#pragma unroll
+              for (int e = 0; e < V; ++e) sum[c][e] = 0;
+            }
+          }
+          A g[V];
+          packed[k].unpack(g);
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+            if (share.weight.x[c] == A(0)) continue;  // no corner of this sample: what is not a number stays out
+#pragma unroll
+            for (int e = 0; e < V; ++e) sum[c][e] += share.weight.x[c] * g[e];
+          }
         }
       }
     }
-    __syncthreads();  // the previous channels have been read
+    store();
+  }
+}
+
+// Two levels that have pixels in common, or may have: a cell then holds samples of both, whose neighbours differ.
+__device__ inline bool may_share_pixels(const Problem& problem, const Level* levels) {
+  bool may = false;
+  for (int l = 1; l < problem.L; ++l) {
+    may |= levels[l].start < levels[l - 1].start + levels[l - 1].H * levels[l - 1].W;
+  }
+  return may;
+}
+
+// A warp per (batch, pixel, head). Its groups share out the four cells around the pixel, and the sums of each of them;
+// what they have is added in the order of groups.
+template <typename T, int V, int kLanes>
+__device__ inline void collect(
+    const Problem& problem, const Samples& sorted, const int2* ranges, const Accumulate<T>* sums) {
+  using A = Accumulate<T>;
+  extern __shared__ Level levels[];
+  load_levels(problem, levels);
+  constexpr int kGroups = 32 / kLanes, kPerCell = kGroups > 4 ? kGroups / 4 : 1;
+  const int group = threadIdx.x % 32 / kLanes, lane = threadIdx.x % kLanes;
+  const int64_t mine = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
+  if (mine >= problem.B * problem.S * problem.M) return;
+  const unsigned row = static_cast<unsigned>(mine), pixel_and_batch = row / problem.M, n = problem.L * problem.P;
+  const unsigned b = pixel_and_batch / static_cast<unsigned>(problem.S);
+  const int m = row % problem.M, pixel = pixel_and_batch % static_cast<unsigned>(problem.S);
+  const int64_t head = (static_cast<int64_t>(b) * problem.M + m) * problem.S;
+  const bool by_sample = may_share_pixels(problem, levels);
+
+  for (int first = 0; first < problem.D; first += kLanes * V) {
+    const int channel = first + lane * V;
+    A sum[V] = {};
+    const auto add = [&](const A(&x)[V], A weight) {
 #pragma unroll
-    for (int k = 0; k < V; ++k) partial[threadIdx.x][k] = sum[k];
-    __syncthreads();
-    if (group == 0 && mine < rows && channel < problem.D) {
-      for (int other = 1; other < groups; ++other) {
-#pragma unroll
-        for (int k = 0; k < V; ++k) sum[k] += partial[threadIdx.x + other * kLanes][k];
+      for (int e = 0; e < V; ++e) sum[e] += weight * x[e];
+    };
+    for (int l = 0; l < problem.L; ++l) {
+      const Level level = levels[l];
+      const int inner = pixel - level.start;
+      if (inner < 0 || inner >= level.H * level.W || channel >= problem.D) continue;
+      const int x = inner % level.W, y = inner / level.W;
+      for (int c = group % 4; c < 4; c += kGroups) {
+        if (x < (c & 1) || y < (c >> 1)) continue;
+        const int64_t cell = head + pixel - (c & 1) - (c >> 1) * level.W;
+        const int2 range = ranges[cell];
+        if (range.x == range.y) continue;
+        if (by_sample) {
+          for (int j = range.x + group / 4; j < range.y; j += kPerCell) {
+            const unsigned i = sorted.sample[j];
+            if (i % n / problem.P != l) continue;
+            const A weight = corner_weights<A>(problem, i, level).x[c];
+            if (weight == A(0)) continue;
+            A g[V];
+            Pack<T, V>::load(static_cast<const T*>(problem.grad_output) + i / n * static_cast<int64_t>(problem.D) + channel)
+                .unpack(g);
+            add(g, weight);
+          }
+          continue;
+        }
+        const int last = (range.y - 1) / kStretch;
+        for (int stretch = range.x / kStretch + group / 4; stretch <= last; stretch += kPerCell) {
+          A x[V];
+          Pack<A, V>::load(sums + ((cell + stretch) * 4 + c) * problem.D + channel).unpack(x);
+          add(x, 1);
+        }
       }
-      Pack<T, V>::pack(sum).store(grad_value + channel);
+    }
+#pragma unroll
+    for (int distance = 16; distance >= kLanes; distance /= 2) {
+#pragma unroll
+      for (int e = 0; e < V; ++e) sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], distance);
+    }
+    if (group == 0 && channel < problem.D) {
+      Pack<T, V>::pack(sum).store(static_cast<T*>(problem.grad_value) + static_cast<int64_t>(row) * problem.D + channel);
     }
   }
 }
@@ -88,42 +195,81 @@ __device__ inline void sorted_value_gradient(
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(kThreads)
-    ms_deform_attn_sample_keys_float64(const Problem problem, int64_t* keys) {
-  sample_keys<double>(problem, keys);
+    ms_deform_attn_file_float64(const Problem problem, const Samples samples) {
+  file<double>(problem, samples);
 }
 extern "C" __global__ void __launch_bounds__(kThreads)
-    ms_deform_attn_sample_keys_float32(const Problem problem, int64_t* keys) {
-  sample_keys<float>(problem, keys);
+    ms_deform_attn_file_float32(const Problem problem, const Samples samples) {
+  file<float>(problem, samples);
 }
 
-cudaError_t launch_sample_keys(const Problem& problem, Type type, int64_t* keys, cudaStream_t stream) {
-  const int64_t samples = problem.B * problem.Q * problem.M * problem.L * problem.P;
-  const unsigned blocks = static_cast<unsigned>((samples + kThreads - 1) / kThreads);
-  const auto kernel = type == Type::float64 ? ms_deform_attn_sample_keys_float64 : ms_deform_attn_sample_keys_float32;
-  kernel<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>(problem, keys);
+cudaError_t launch_file(const Problem& problem, Type type, const Samples& samples, cudaStream_t stream) {
+  const unsigned blocks = (static_cast<unsigned>(samples.count) + kThreads - 1) / kThreads;
+  const auto kernel = type == Type::float64 ? ms_deform_attn_file_float64 : ms_deform_attn_file_float32;
+  kernel<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>(problem, samples);
   return cudaGetLastError();
 }
 
-#define RACDINO_KERNEL(type, name, V, T)                                                                      \
-  extern "C" __global__ void __launch_bounds__(kThreads) ms_deform_attn_backward_sorted_##name##_v##V##_t##T( \
-      const Problem problem, const int64_t* order, const int64_t* first, int threads) {                       \
-    sorted_value_gradient<type, V, T>(problem, order, first, threads);                                        \
+// As RACDINO_VARIANTS, but a lane's sums fill 16 bytes, whatever the values are stored in.
+#define RACDINO_SUM_VARIANTS(X)              \
+  RACDINO_VARIANTS_OF(X, double, float64, 2) \
+  RACDINO_VARIANTS_OF(X, float, float32, 4)  \
+  RACDINO_VARIANTS_OF(X, __half, float16, 4) \
+  RACDINO_VARIANTS_OF(X, __nv_bfloat16, bfloat16, 4)
+
+static int sum_width(const Problem& problem, Type type) {
+  const int full = type == Type::float64 ? 2 : 4;
+  return problem.D % full == 0 && aligned(problem.grad_output) && aligned(problem.grad_value) ? full : 1;
+}
+
+#define RACDINO_KERNEL(type, name, V, T)                                                                    \
+  extern "C" __global__ void __launch_bounds__(kThreads) ms_deform_attn_add_up_##name##_v##V##_t##T(        \
+      const Problem problem, const Samples sorted, int2* ranges, Accumulate<type>* sums) {                  \
+    add_up<type, V, T>(problem, sorted, ranges, sums);                                                      \
+  }                                                                                                         \
+  extern "C" __global__ void __launch_bounds__(kThreads) ms_deform_attn_collect_##name##_v##V##_t##T(       \
+      const Problem problem, const Samples sorted, const int2* ranges, const Accumulate<type>* sums) {      \
+    collect<type, V, T>(problem, sorted, ranges, sums);                                                     \
   }
-RACDINO_VARIANTS(RACDINO_KERNEL)
+RACDINO_SUM_VARIANTS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
 
-cudaError_t launch_sorted_value_gradient(
-    const Problem& problem, Type type, const int64_t* order, const int64_t* first, cudaStream_t stream) {
-  const int width = vector_width(problem, type), lanes = lanes_for(problem.D, width);
-  const bool often = problem.Q * problem.L * problem.P >= 8 * problem.S;  // each sample is read from four pixels
-  const int threads = often ? kThreads : 32, pixels = kThreads / threads;
-  const unsigned blocks = static_cast<unsigned>((problem.B * problem.S * problem.M + pixels - 1) / pixels);
-#define RACDINO_LAUNCH(element, name, V, T)                                                                       \
-  if (type == Type::name && width == V && lanes == T) {                                                           \
-    ms_deform_attn_backward_sorted_##name##_v##V##_t##T<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>( \
-        problem, order, first, threads);                                                                          \
+cudaError_t launch_add_up(
+    const Problem& problem, Type type, const Samples& sorted, int32_t* ranges, void* sums, cudaStream_t stream) {
+  const int width = sum_width(problem, type), lanes = lanes_for(problem.D, width);
+  const unsigned stretches = (static_cast<unsigned>(sorted.count) + kStretch - 1) / kStretch;
+#define RACDINO_LAUNCH(element, name, V, T)                                                                      \
+  if (type == Type::name && width == V && lanes == T) {                                                          \
+    constexpr unsigned groups = kThreads / T;                                                                    \
+    ms_deform_attn_add_up_##name##_v##V##_t##T<<<                                                                \
+        (stretches + groups - 1) / groups,                                                                       \
+        kThreads,                                                                                                \
+        problem.L * sizeof(Level),                                                                               \
+        stream>>>(problem, sorted, reinterpret_cast<int2*>(ranges), static_cast<Accumulate<element>*>(sums));    \
   }
-  RACDINO_VARIANTS(RACDINO_LAUNCH)
+  RACDINO_SUM_VARIANTS(RACDINO_LAUNCH)
+#undef RACDINO_LAUNCH
+  return cudaGetLastError();
+}
+
+cudaError_t launch_collect(
+    const Problem& problem,
+    Type type,
+    const Samples& sorted,
+    const int32_t* ranges,
+    const void* sums,
+    cudaStream_t stream) {
+  const int width = sum_width(problem, type), lanes = lanes_for(problem.D, width);
+  const unsigned blocks = static_cast<unsigned>((problem.B * problem.S * problem.M + kThreads / 32 - 1) / (kThreads / 32));
+#define RACDINO_LAUNCH(element, name, V, T)                                                                \
+  if (type == Type::name && width == V && lanes == T) {                                                    \
+    ms_deform_attn_collect_##name##_v##V##_t##T<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>(  \
+        problem,                                                                                           \
+        sorted,                                                                                            \
+        reinterpret_cast<const int2*>(ranges),                                                             \
+        static_cast<const Accumulate<element>*>(sums));                                                    \
+  }
+  RACDINO_SUM_VARIANTS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH
   return cudaGetLastError();
 }

@@ -137,12 +137,18 @@ struct Cell {
   bool inside;  // false: contributes nothing; NaN and infinity are here, tested before the conversion to integer
 };
 
+// At (x, y) in pixels, whose centres are the whole numbers.
 template <typename A>
-__device__ inline Cell<A> cell_of(A loc_x, A loc_y, const Level& level) {
-  const A x = loc_x * level.W - A(0.5), y = loc_y * level.H - A(0.5);
+__device__ inline Cell<A> cell_at(A x, A y, const Level& level) {
   const bool inside = x > A(-1) && x < level.W && y > A(-1) && y < level.H;
   const A x_floor = floor(inside ? x : A(0)), y_floor = floor(inside ? y : A(0));
   return {static_cast<int>(x_floor), static_cast<int>(y_floor), x - x_floor, y - y_floor, inside};
+}
+
+// At a location in [0, 1].
+template <typename A>
+__device__ inline Cell<A> cell_of(A loc_x, A loc_y, const Level& level) {
+  return cell_at(loc_x * level.W - A(0.5), loc_y * level.H - A(0.5), level);
 }
 
 // The four corners (y0,x0) (y0,x1) (y1,x0) (y1,x1) of a cell. One outside the level has factor 0 and the place of its

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace racdino::cuda {
@@ -26,9 +27,29 @@ struct Problem {
   int32_t M, D, L, P;
 };
 
+// What locations and weights are made of in the fused operator; those of its Problem are null.
+struct Fusion {
+  const void* reference;  // (B, Q, L, 2 or 4), accumulated; steps in elements, 0 where it is broadcast
+  const void* offsets;    // (B, Q, M, L, P, 2), stored as `storage` says
+  const void* logits;     // (B, Q, M, L, P), alike
+  int64_t batch_step, query_step, level_step;
+  int32_t boxes;  // 1: reference holds boxes
+  Type storage;   // float64 for float64 values; float32, float16 or bfloat16 for others
+};
+
 constexpr int32_t kMaxLevels = 1024;  // their table is in shared memory
 
 cudaError_t launch_forward(const Problem& problem, Type type, cudaStream_t stream);
+
+// Stored in 16 bits, offsets and logits are so in the type of value.
+cudaError_t launch_forward_fused(const Problem& problem, const Fusion& fusion, Type type, cudaStream_t stream);
+
+// Backward of the fused operator is that of the plain one between two steps. locate: fusion -> locations and weights.
+// unlocate: their gradients -> those of offsets and logits, in their storage; null: unwanted.
+cudaError_t launch_locate(
+    const Problem& problem, const Fusion& fusion, void* locations, void* weights, cudaStream_t stream);
+cudaError_t launch_unlocate(
+    const Problem& problem, const Fusion& fusion, void* grad_offsets, void* grad_logits, cudaStream_t stream);
 
 // grad_value by atomic additions, in whatever order they arrive.
 cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stream);
@@ -38,11 +59,32 @@ cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stre
 bool pays_by_cell(const Problem& problem, Type type);
 cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
 
-// grad_value in a fixed order. keys[i] becomes the cell sample i falls into; sort them stably, then gather cell by
-// cell.
-cudaError_t launch_sample_keys(const Problem& problem, Type type, int64_t* keys, cudaStream_t stream);
-// order[j]: the sample at place j of the sorted keys; first[k], k <= B*M*S: the first place whose key is at least k.
-cudaError_t launch_sorted_value_gradient(
-    const Problem& problem, Type type, const int64_t* order, const int64_t* first, cudaStream_t stream);
+// grad_value in a fixed order: samples are sorted by the cell they fall into; each stretch of kStretch of them adds up
+// those of each of its cells; then every pixel adds up what the stretches have for it.
+constexpr int32_t kStretch = 32;
+
+struct Samples {
+  uint32_t* cell;    // (b * M + m) * S + pixel of the first corner; `cells` itself: contributes nothing
+  uint32_t* sample;  // place in (B, Q, M, L, P)
+  int32_t count;
+  int64_t cells;  // B * M * S
+};
+
+cudaError_t launch_file(const Problem& problem, Type type, const Samples& samples, cudaStream_t stream);
+// With workspace null: only sets the bytes it needs.
+cudaError_t launch_sort(
+    const Samples& unsorted, const Samples& sorted, void* workspace, size_t& bytes, cudaStream_t stream);
+// ranges: (cells, 2), zeroed; becomes the places of each cell's samples. sums: (cells + stretches, 4, D), accumulated;
+// the sums of cell k in stretch s, for each of its corners, are at k + s, which no other pair of k and s with samples
+// has.
+cudaError_t launch_add_up(
+    const Problem& problem, Type type, const Samples& sorted, int32_t* ranges, void* sums, cudaStream_t stream);
+cudaError_t launch_collect(
+    const Problem& problem,
+    Type type,
+    const Samples& sorted,
+    const int32_t* ranges,
+    const void* sums,
+    cudaStream_t stream);
 
 }  // namespace racdino::cuda

@@ -1,15 +1,12 @@
-// CUDA key: prepares tensors and launches the kernels of forward.cu, backward.cu and backward_sorted.cu. Nothing here
-// waits for the device, so that calls can be captured in a CUDA graph.
+// CUDA key: prepares tensors and launches the kernels of the files beside this one. Nothing here waits for the device,
+// so that calls can be captured in a CUDA graph.
 #ifdef RACDINO_WITH_CUDA
-#include "../ms_deform_attn.h"
-#include "launch.h"
+#include "prepare.h"
 
 #include <ATen/Context.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/searchsorted.h>
-#include <ATen/ops/sort.h>
 #include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -18,34 +15,10 @@
 namespace racdino {
 namespace {
 
-cuda::Type type_of(const at::Tensor& value) {
-  switch (value.scalar_type()) {
-    case at::kDouble:
-      return cuda::Type::float64;
-    case at::kHalf:
-      return cuda::Type::float16;
-    case at::kBFloat16:
-      return cuda::Type::bfloat16;
-    default:
-      return cuda::Type::float32;
-  }
-}
-
-void check_limits(const Sizes& sizes) {
-  constexpr int64_t limit = int64_t{1} << 31;
-  TORCH_CHECK(
-      sizes.B * sizes.Q * sizes.M < limit && sizes.B * sizes.S * sizes.M < limit && sizes.M * sizes.D < limit / 8 &&
-          sizes.L <= cuda::kMaxLevels,
-      "ms_deform_attn: value " + shape_name({sizes.B, sizes.S, sizes.M, sizes.D}) + " with " + std::to_string(sizes.Q) +
-          " queries and " + std::to_string(sizes.L) +
-          " levels is too large for one launch, expected B*Q*M and B*S*M below 2^31, M*D below 2^28 and at most " +
-          std::to_string(cuda::kMaxLevels) + " levels.");
-}
-
 // The tensors the kernels read, in the layout and types they expect. Locations are never shortened to 16 bits.
 struct Arguments {
   at::Tensor value, spatial_shapes, level_start_index, locations, weights;
-  cuda::Problem problem{};
+  cuda::Problem problem;
 
   Arguments(
       const at::Tensor& value_,
@@ -58,23 +31,15 @@ struct Arguments {
         spatial_shapes(spatial_shapes_.contiguous()),
         level_start_index(level_start_index_.contiguous()),
         locations(sampling_locations.to(accumulate_type(value_)).contiguous()),
-        weights(attention_weights.to(accumulate_type(value_)).contiguous()) {
+        weights(attention_weights.to(accumulate_type(value_)).contiguous()),
+        problem(problem_of(sizes)) {
     problem.value = value.data_ptr();
     problem.spatial_shapes = spatial_shapes.data_ptr<int64_t>();
     problem.level_start_index = level_start_index.data_ptr<int64_t>();
     problem.locations = locations.data_ptr();
     problem.weights = weights.data_ptr();
-    problem.B = sizes.B;
-    problem.S = sizes.S;
-    problem.Q = sizes.Q;
-    problem.M = static_cast<int32_t>(sizes.M);
-    problem.D = static_cast<int32_t>(sizes.D);
-    problem.L = static_cast<int32_t>(sizes.L);
-    problem.P = static_cast<int32_t>(sizes.P);
   }
 };
-
-bool nothing_to_sample(const Sizes& sizes) { return sizes.B * sizes.Q * sizes.M * sizes.D * sizes.L * sizes.P == 0; }
 
 at::Tensor forward_cuda(
     const at::Tensor& value,
@@ -92,24 +57,51 @@ at::Tensor forward_cuda(
   at::Tensor output = at::empty(shape, value.options());
   Arguments arguments(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, sizes);
   arguments.problem.output = output.data_ptr();
-  C10_CUDA_CHECK(cuda::launch_forward(arguments.problem, type_of(value), c10::cuda::getCurrentCUDAStream()));
+  C10_CUDA_CHECK(cuda::launch_forward(arguments.problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
   return output;
 }
 
+// Memory of torch's, but no tensor: under deterministic algorithms torch fills every tensor it makes, which would take
+// longer than some of the kernels.
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes) : memory_(c10::cuda::CUDACachingAllocator::get()->allocate(bytes)) {}
+  void* data() const { return memory_.get(); }
+
+ private:
+  c10::DataPtr memory_;
+};
+
 at::Tensor sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
-  const auto indices = value.options().dtype(at::kLong);
-  const int64_t pixels = sizes.B * sizes.M * sizes.S;
-  at::Tensor keys = at::empty({sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P}, indices);
-  C10_CUDA_CHECK(cuda::launch_sample_keys(problem, type_of(value), keys.data_ptr<int64_t>(), stream));
-  auto [sorted, order] = at::sort(keys, /*stable=*/true, /*dim=*/0, /*descending=*/false);
-  const at::Tensor first = at::searchsorted(sorted, at::arange(pixels + 1, indices));
-  at::Tensor grad_value = at::empty(value.sizes(), value.options());
-  cuda::Problem sorted_problem = problem;
-  sorted_problem.grad_value = grad_value.data_ptr();
-  C10_CUDA_CHECK(
-      cuda::launch_sorted_value_gradient(
-          sorted_problem, type_of(value), order.data_ptr<int64_t>(), first.data_ptr<int64_t>(), stream));
+  const auto type = type_of(value.scalar_type());
+  const int64_t count = sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P, cells = sizes.B * sizes.M * sizes.S;
+  TORCH_CHECK(
+      count < (int64_t{1} << 31),
+      "ms_deform_attn: the call has " + std::to_string(count) +
+          " samples, expected fewer than 2^31 under torch.use_deterministic_algorithms(True).");
+  const Scratch filed(8 * count), in_order(8 * count);
+  const auto samples_in = [&](const Scratch& scratch) {
+    auto* first = static_cast<uint32_t*>(scratch.data());
+    return cuda::Samples{first, first + count, static_cast<int32_t>(count), cells};
+  };
+  const cuda::Samples unsorted = samples_in(filed), sorted = samples_in(in_order);
+  C10_CUDA_CHECK(cuda::launch_file(problem, type, unsorted, stream));
+  size_t bytes = 0;
+  C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, nullptr, bytes, stream));
+  const Scratch workspace(bytes);
+  C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, workspace.data(), bytes, stream));
+
+  const int64_t stretches = (count + cuda::kStretch - 1) / cuda::kStretch;
+  const int64_t element = value.scalar_type() == at::kDouble ? 8 : 4;
+  const Scratch ranges(8 * cells), sums((cells + stretches) * 4 * sizes.D * element);
+  auto* range = static_cast<int32_t*>(ranges.data());
+  C10_CUDA_CHECK(cudaMemsetAsync(range, 0, 8 * cells, stream));
+  C10_CUDA_CHECK(cuda::launch_add_up(problem, type, sorted, range, sums.data(), stream));
+  const at::Tensor grad_value = at::empty(value.sizes(), value.options());
+  cuda::Problem collecting = problem;
+  collecting.grad_value = grad_value.data_ptr();
+  C10_CUDA_CHECK(cuda::launch_collect(collecting, type, sorted, range, sums.data(), stream));
   return grad_value;
 }
 
@@ -153,10 +145,10 @@ Gradients backward_cuda(
   }
   problem.grad_locations = output_mask[1] ? grad_locations.data_ptr() : nullptr;
   problem.grad_weights = output_mask[2] ? grad_weights.data_ptr() : nullptr;
-  if (problem.grad_value && cuda::pays_by_cell(problem, type_of(value))) {
-    C10_CUDA_CHECK(cuda::launch_backward_by_cell(problem, type_of(value), c10::cuda::getCurrentCUDAStream()));
+  if (problem.grad_value && cuda::pays_by_cell(problem, type_of(value.scalar_type()))) {
+    C10_CUDA_CHECK(cuda::launch_backward_by_cell(problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
   } else if (problem.grad_value || problem.grad_locations || problem.grad_weights) {
-    C10_CUDA_CHECK(cuda::launch_backward(problem, type_of(value), c10::cuda::getCurrentCUDAStream()));
+    C10_CUDA_CHECK(cuda::launch_backward(problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
   }
   return {
       grad_value.to(value.scalar_type()),

@@ -28,11 +28,30 @@ Gradients backward_not_built(
   TORCH_CHECK(false, kMessage);
 }
 
+at::Tensor fused_not_built(
+    const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+  TORCH_CHECK(false, kMessage);
+}
+
+FusedGradients fused_backward_not_built(
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    const at::Tensor&,
+    std::array<bool, 4>) {
+  TORCH_CHECK(false, kMessage);
+}
+
 }  // namespace
 }  // namespace racdino
 
 TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
   m.impl("ms_deform_attn_forward", racdino::forward_not_built);
   m.impl("ms_deform_attn_backward", racdino::backward_not_built);
+  m.impl("ms_deform_attn_fused", racdino::fused_not_built);
+  m.impl("ms_deform_attn_fused_backward", racdino::fused_backward_not_built);
 }
 #endif
