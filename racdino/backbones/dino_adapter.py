@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from racdino.backbones.dinov2 import DinoVisionTransformer
 from racdino.backbones.finest_map import doubled_and_shrunk, shrinking
 from racdino.backbones.interaction import InteractionBlock, Sampling
-from racdino.backbones.layers import init_conv
+from racdino.backbones.layers import for_batch_norm, init_conv
 from racdino.backbones.spatial_prior import SpatialPriorModule, project
 from racdino.weights import Architecture, existing_file, find, published_for
 from racdino.weights.loading import load_into
@@ -179,7 +179,7 @@ class DinoAdapter(DinoVisionTransformer):
             maps = [level + _resized(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         outputs = [
-            _Crop.apply(norm(level), height // stride, width // stride)
+            _Crop.apply(norm(for_batch_norm(level)), height // stride, width // stride)
             for norm, level, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
         ]
         return outputs, _Crop.apply(vit_maps[-1], height // patch, width // patch)

@@ -56,6 +56,15 @@ def init_conv(layer: Conv) -> Conv:
     return layer
 
 
+def for_batch_norm(x: Tensor) -> Tensor:
+    """(B, C, H, W) in the memory that batch norms do best in: channels-last on a GPU, contiguous elsewhere.
+
+    Over channels-last maps torch's CPU kernel adds up one float32 after the other: with 24 x 48 x 128 values to a
+    channel the output is off by 1.3e-5 (norm, torch 2.0) instead of 5e-8.
+    """
+    return x.contiguous(memory_format=torch.channels_last if x.is_cuda else torch.contiguous_format)
+
+
 class PatchEmbed(nn.Module):
     """Image to patch tokens: (B, 3, H, W) to (B, H/patch * W/patch, C), row by row."""
 

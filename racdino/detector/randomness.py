@@ -36,8 +36,12 @@ class SampleRandom:
 
     def uniform(self, shape: Sequence[int], site: str, like: Tensor) -> Tensor:
         """(B, *shape) in [0, 1), float32 on the device of ``like``."""
-        drawn = [torch.rand(*shape, generator=self.generator(index, site)) for index in range(len(self.keys))]
-        return torch.stack(drawn).to(like.device)
+        drawn = torch.stack(
+            [torch.rand(*shape, generator=self.generator(index, site)) for index in range(len(self.keys))]
+        )
+        if like.is_cuda:
+            drawn = drawn.pin_memory()  # so that the copy is queued and nobody waits for it
+        return drawn.to(like.device, non_blocking=True)
 
     def dropout(self, x: Tensor, probability: float, site: str) -> Tensor:
         """``x`` (B*k, ...), each sample's k rows together, with values dropped and the rest scaled."""

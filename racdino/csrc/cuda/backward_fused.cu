@@ -2,38 +2,45 @@
 //   grad_logit = weight * (grad_weight - sum over the row of weight * grad_weight)
 #include "fused.cuh"
 
+#include <algorithm>
+
 namespace racdino::cuda {
 namespace {
 
-constexpr int kRowLanes = 8;  // lanes that share a row of (B, Q, M)
+constexpr int kRowLanes = 4;       // lanes that share a row of (B, Q, M)
+constexpr int64_t kBlocks = 4096;  // at most; a block then serves several times its rows with one table of levels
 
 struct Row {
   int64_t row, b, q;
   int lane;
   bool active;  // false: a spare group at the end, which works on the last row and stores nothing
 
-  __device__ explicit Row(const Problem& problem) {
+  __device__ Row(const Problem& problem, int64_t turn) {
     const int64_t rows = problem.B * problem.Q * problem.M;
-    row = static_cast<int64_t>(blockIdx.x) * (kThreads / kRowLanes) + threadIdx.x / kRowLanes;
+    row = turn * (kThreads / kRowLanes) + threadIdx.x / kRowLanes;
     active = row < rows;
     if (!active) row = rows - 1;
     b = row / problem.M / problem.Q;
     q = row / problem.M % problem.Q;
     lane = threadIdx.x % kRowLanes;
   }
-  static unsigned blocks(const Problem& problem) {
+  // What it takes for each row to have had its turn.
+  __host__ __device__ static int64_t turns(const Problem& problem) {
     constexpr int rows = kThreads / kRowLanes;
-    return static_cast<unsigned>((problem.B * problem.Q * problem.M + rows - 1) / rows);
+    return (problem.B * problem.Q * problem.M + rows - 1) / rows;
   }
+  static unsigned blocks(const Problem& problem) { return static_cast<unsigned>(std::min(turns(problem), kBlocks)); }
 };
 
 template <typename S>
 __device__ inline void locate(
-    const Problem& problem, const Fusion& fusion, Accumulate<S>* locations, Accumulate<S>* weights) {
+    const Problem& problem,
+    const Fusion& fusion,
+    const Level* levels,
+    const Row& row,
+    Accumulate<S>* locations,
+    Accumulate<S>* weights) {
   using A = Accumulate<S>;
-  extern __shared__ Level levels[];
-  load_levels(problem, levels);
-  const Row row(problem);
   const int n = problem.L * problem.P;
   const int64_t first = row.row * n;
   const S* offsets = static_cast<const S*>(fusion.offsets);
@@ -52,11 +59,9 @@ __device__ inline void locate(
 }
 
 template <typename S>
-__device__ inline void unlocate(const Problem& problem, const Fusion& fusion, S* grad_offsets, S* grad_logits) {
+__device__ inline void unlocate(
+    const Problem& problem, const Fusion& fusion, const Level* levels, const Row& row, S* grad_offsets, S* grad_logits) {
   using A = Accumulate<S>;
-  extern __shared__ Level levels[];
-  load_levels(problem, levels);
-  const Row row(problem);
   const int n = problem.L * problem.P;
   const int64_t first = row.row * n;
   const A* weights = static_cast<const A*>(problem.weights) + first;
@@ -83,16 +88,28 @@ __device__ inline void unlocate(const Problem& problem, const Fusion& fusion, S*
   }
 }
 
+// Every row its turn; all threads of a block take as many, since those of a warp sum together.
+template <typename F>
+__device__ inline void each_row(const Problem& problem, F work) {
+  extern __shared__ Level levels[];
+  load_levels(problem, levels);
+  for (int64_t turn = blockIdx.x; turn < Row::turns(problem); turn += gridDim.x) work(levels, Row(problem, turn));
+}
+
 }  // namespace
 
 #define RACDINO_KERNEL(S, stored)                                                                        \
   extern "C" __global__ void __launch_bounds__(kThreads) ms_deform_attn_locate_##stored(                 \
       const Problem problem, const Fusion fusion, Accumulate<S>* locations, Accumulate<S>* weights) {    \
-    locate<S>(problem, fusion, locations, weights);                                                      \
+    each_row(problem, [&](const Level* levels, const Row& row) {                                         \
+      locate<S>(problem, fusion, levels, row, locations, weights);                                       \
+    });                                                                                                  \
   }                                                                                                      \
   extern "C" __global__ void __launch_bounds__(kThreads) ms_deform_attn_unlocate_##stored(               \
       const Problem problem, const Fusion fusion, S* grad_offsets, S* grad_logits) {                     \
-    unlocate<S>(problem, fusion, grad_offsets, grad_logits);                                             \
+    each_row(problem, [&](const Level* levels, const Row& row) {                                         \
+      unlocate<S>(problem, fusion, levels, row, grad_offsets, grad_logits);                              \
+    });                                                                                                  \
   }
 RACDINO_STORAGES(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
