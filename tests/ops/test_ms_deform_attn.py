@@ -139,6 +139,18 @@ def test_not_a_number_stays_with_its_own_sample(device, make_inputs):
     torch.testing.assert_close(actual, ms_deform_attn(*inputs._replace(attention_weights=ignored)))
 
 
+@pytest.mark.parametrize("wide", [False, True], ids=["few", "many"])  # many: another backward on a GPU
+def test_a_weight_that_is_no_number_adds_nothing_where_its_sample_is_outside(device, make_inputs, wide):
+    inputs = make_inputs(device, torch.float32, channels=32, queries=8192 if wide else 5)
+    locations, weights = inputs[3].detach().clone(), inputs[4].detach().clone()
+    locations[0, 0], weights[0, 0] = 9.0, float("nan")
+    nothing = weights.clone()
+    nothing[0, 0] = 0
+    _, found, *_ = run(ms_deform_attn, (*inputs[:3], locations, weights))
+    _, expected, *_ = run(ms_deform_attn_reference, (*inputs[:3], locations, nothing))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("batch", "queries"), [(0, 5), (2, 0), (0, 0), (1, 1), (3, 7), (65, 1)])
 def test_any_batch_and_any_number_of_queries(device, make_inputs, batch, queries):
     inputs = make_inputs(device, batch=batch, queries=queries)
