@@ -36,7 +36,8 @@ class LayerNorm(Remembering, nn.LayerNorm):
         if x.dtype == self.weight.dtype:
             return super().forward(x)
         weight, bias = self.cast("weight", x.dtype), self.cast("bias", x.dtype)
-        return torch.native_layer_norm(x, self.normalized_shape, weight, bias, self.eps)[0]  # autocast leaves it alone
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 def linear(in_features: int, out_features: int) -> Linear:
