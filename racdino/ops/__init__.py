@@ -1,4 +1,5 @@
-"""Multi-scale deformable attention: the compiled operator, its pure-torch reference and the module around it."""
+"""Multi-scale deformable attention: the compiled operator, its pure-torch reference and the module around it; and the
+places where the detector's queries look."""
 
 from __future__ import annotations
 
@@ -10,5 +11,13 @@ from racdino.ops import _register  # noqa: E402, F401  (needs the loaded operato
 from racdino.ops._reference import ms_deform_attn_reference  # noqa: E402
 from racdino.ops.modules import MSDeformAttn  # noqa: E402
 from racdino.ops.ms_deform_attn import ms_deform_attn, ms_deform_attn_fused  # noqa: E402
+from racdino.ops.ray_locations import Ray, ray_locations  # noqa: E402
 
-__all__ = ["MSDeformAttn", "ms_deform_attn", "ms_deform_attn_fused", "ms_deform_attn_reference"]
+__all__ = [
+    "MSDeformAttn",
+    "Ray",
+    "ms_deform_attn",
+    "ms_deform_attn_fused",
+    "ms_deform_attn_reference",
+    "ray_locations",
+]

@@ -11,8 +11,8 @@ from sampling_loops import bilinear, ray_point
 
 from racdino.detector.decoder.coordinates import Coordinates
 from racdino.detector.decoder.ray_points import Boxes, RayPoints
-from racdino.detector.decoder.view_sampling import ViewSampling, first_valid_view, sample_views
-from racdino.ops import ms_deform_attn_reference
+from racdino.detector.decoder.view_sampling import ViewSampling, first_valid_view, map_locations
+from racdino.ops import ms_deform_attn, ms_deform_attn_reference
 
 COORDINATES = Coordinates.of([-51.2, -51.2, -5.0, 51.2, 51.2, 3.0])
 SIZE = (64, 96)  # height, width of the images
@@ -56,7 +56,7 @@ def test_samples_are_those_of_loops_over_every_point():
     sampler, features, lidar2img, box, query, time_diff = make()
     B, Q, G, T, N, D, P, L = 2, 4, 2, 2, 3, 3, 2, 2
     views = sampler.views(features, lidar2img, SIZE)
-    samples = sampler(Boxes.of(box, time_diff, COORDINATES), query, views, 0.08)
+    samples = sampler(Boxes(box, time_diff), query, views, 0.08)
     seen = set()
     for b in range(B):
         for q in range(Q):
@@ -83,6 +83,12 @@ def test_samples_are_those_of_loops_over_every_point():
     assert seen == {0, 1, 2}  # the test saw every camera
 
 
+def read(views, place, view, weights, look_up=ms_deform_attn):
+    """Look-ups at (M, K, G, 2) places in (M, K, G) views, levels summed by (M, K, G, levels) weights: (M, K, C)."""
+    locations = map_locations(views, place, view).unsqueeze(-2)
+    return look_up(views.values, views.shapes, views.starts, locations, weights.unsqueeze(-1))
+
+
 def test_one_tall_map_reads_as_5d_grid_sample_does_and_views_do_not_bleed():
     sampler, features, lidar2img, *_ = make(frames=1)
     views = sampler.views(features, lidar2img, SIZE)
@@ -96,9 +102,9 @@ def test_one_tall_map_reads_as_5d_grid_sample_does_and_views_do_not_bleed():
         grid = (torch.cat([place, third], dim=-1) * 2 - 1).transpose(1, 2).flatten(0, 1)[:, :, None, None]
         found = F.grid_sample(volume, grid, align_corners=True).view(2, 2, 4, 200).permute(0, 3, 1, 2)
         expected += found * weights[..., level, None]
-    found = sample_views(views, place, view, weights)
+    found = read(views, place, view, weights)
     torch.testing.assert_close(found.view(2, 200, 2, 4), expected, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(sample_views(views, place, view, weights, ms_deform_attn_reference), found)
+    torch.testing.assert_close(read(views, place, view, weights, ms_deform_attn_reference), found)
 
 
 def test_plain_torch_and_our_operator_agree_in_values_and_gradients():
@@ -107,7 +113,7 @@ def test_plain_torch_and_our_operator_agree_in_values_and_gradients():
     for plain in (False, True):
         sampler.plain_view_sampling = plain
         leaves = [query.clone().requires_grad_(), *(level.clone().requires_grad_() for level in features)]
-        boxes = Boxes.of(box, time_diff, COORDINATES)
+        boxes = Boxes(box, time_diff)
         samples = sampler(boxes, leaves[0], sampler.views(leaves[1:], lidar2img, SIZE), 0.08)
         results.append([samples, *torch.autograd.grad(samples.sin().sum(), leaves)])
     for ours, reference in zip(*results, strict=True):
@@ -123,8 +129,8 @@ def test_a_point_no_camera_sees_gets_view_0_and_reads_zero():
     sampler, features, *_ = make(frames=1, views=2)
     views = sampler.views(features, lidar2img[0].expand(2, -1, -1, -1), SIZE)
     place, view = (x.expand(2, *x.shape[1:]) for x in (place, view))
-    read = sample_views(views, place.expand(-1, -1, 2, -1), view.expand(-1, -1, 2), torch.ones(2, 1, 2, 2).double())
-    assert not read.any()
+    weights = torch.ones(2, 1, 2, 2).double()
+    assert not read(views, place.expand(-1, -1, 2, -1), view.expand(-1, -1, 2), weights).any()
 
 
 def test_where_two_cameras_see_a_point_the_first_is_taken():
@@ -142,7 +148,7 @@ def test_gradients_are_those_of_finite_differences():
     def sample(level, box, query):
         # Motion follows the velocity without gradient, so the velocity is not among the inputs.
         box = torch.cat([box[..., :8], leaves[1].detach()[..., 8:]], dim=-1)
-        boxes = Boxes.of(box, time_diff[:1], COORDINATES)
+        boxes = Boxes(box, time_diff[:1])
         return sampler(boxes, query, sampler.views([level], lidar2img[:1], SIZE), 0.08)
 
     assert torch.autograd.gradcheck(sample, leaves, fast_mode=True)
@@ -155,7 +161,7 @@ def test_ray_samples_spread_over_the_region_and_none_leaves_it_by_more_than_half
     torch.nn.init.zeros_(rays.sampling_offset.bias)
     box = torch.tensor([[[0.1, 0.5, 0.5, 0, 0, 0, 0, 1, 0, 0]]])
     for size in (0.0, 50.0):
-        boxes = Boxes.of(box, torch.zeros(1, 1), COORDINATES)
+        boxes = Boxes(box, torch.zeros(1, 1))
         xy, _ = rays.points(boxes, torch.full((1, 1, 8), size), 0.06, groups_last=True)
         polar = COORDINATES.polar_from_metres(xy).view(depth_num, 2)
         even = torch.linspace(-0.06, 0.06, depth_num)
@@ -168,7 +174,7 @@ def test_a_point_at_the_car_moves_along_x_and_leaves_the_gradients_finite():
     rays = RayPoints(8, 2, 3, 1, 1, COORDINATES).double()
     torch.nn.init.zeros_(rays.sampling_offset.bias)
     box = torch.tensor([[[0.3, 0.0, 0.5, 0, 0, 0, 0, 1, 0, 0]]], dtype=torch.float64, requires_grad=True)
-    boxes = Boxes.of(box, torch.zeros(1, 1, dtype=torch.float64), COORDINATES)
+    boxes = Boxes(box, torch.zeros(1, 1, dtype=torch.float64))
     xy, _ = rays.points(boxes, torch.zeros(1, 1, 8, dtype=torch.float64), 0.06, groups_last=True)
     steps = -0.06 + 0.06 * torch.arange(3).double() + (2 * rays.ray_points_offset.bias.sigmoid() - 1) * 0.01
     torch.testing.assert_close(xy.view(3, 2), torch.stack([65 * steps, torch.zeros(3).double()], 1), atol=1e-9, rtol=0)

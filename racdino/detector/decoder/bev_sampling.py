@@ -54,8 +54,7 @@ class BEVSampling(RayPoints):
     ) -> Tensor:
         """(B, Q, C) queries to (B, Q, C); see `RayPoints.points` for the arguments."""
         B, Q, C = query.shape
-        xy, _ = self.points(boxes, query, region, groups_last=False)
-        grid = self.coordinates.grid_from_metres(xy).flatten(4, 5)  # (B, T, Q, G, K, 2)
+        grid = self.places(boxes, query, region)
         T, G, K = grid.shape[1], *grid.shape[3:5]
         weights = self.scale_weights(query).view(B, 1, Q, G, K).softmax(-1)
         if self.legacy_bev_batch_mixing:
@@ -74,6 +73,13 @@ class BEVSampling(RayPoints):
         )
         fused = sampled.view(B, T, Q, C).sum(1)
         return query + dropout.channels(self.attention.output_proj(fused), self.dropout, site)
+
+    def places(self, boxes: Boxes, query: Tensor, region: float) -> Tensor:
+        """(B, T, Q, G, D * P, 2) x, y in [0, 1] of the range."""
+        if query.is_cuda:
+            return self._located(boxes, query, region)
+        xy, _ = self.points(boxes, query, region, groups_last=False)
+        return self.coordinates.grid_from_metres(xy).flatten(4, 5)
 
 
 class LearnedPosition(nn.Module):

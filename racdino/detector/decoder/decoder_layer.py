@@ -125,9 +125,9 @@ class RaCFormerDecoderLayer(nn.Module):
         """
         query = query + self.position_encoder(box[..., :3])
         query = self._saving_memory(self._attend, box, query, scene, site)
-        boxes = Boxes.of(box, scene.time_diff, self.coordinates)
+        boxes = Boxes(box, scene.time_diff)
         radar, lss = (
-            self._saving_memory(branch, boxes, query, values, region, scene.dropout, f"{site}.{name}")
+            branch(boxes, query, values, region, scene.dropout, f"{site}.{name}")
             for branch, values, name in (
                 (self.sampling_radar_bev, scene.radar_values, "radar_bev"),
                 (self.sampling_lss_bev, scene.lss_values, "lss_bev"),
@@ -146,7 +146,10 @@ class RaCFormerDecoderLayer(nn.Module):
         return self.mixing(self.sampling(boxes, query, scene.views, region), query)
 
     def _saving_memory(self, part: Callable[..., Tensor], *arguments: object) -> Tensor:
-        """``part(*arguments)``; in training its activations are computed again when the gradient needs them."""
+        """``part(*arguments)``; in training its activations are computed again when the gradient needs them.
+
+        Of a layer that is worth it for self attention and mixing. The BEV branches keep a hundredth of those.
+        """
         if not (self.with_cp and self.training and torch.is_grad_enabled()):
             return part(*arguments)
         # Its random numbers are keyed by place, so there is no generator state to put back.

@@ -5,6 +5,7 @@ Source: RaCFormer, arXiv:2412.12725, section 3.2 (ray samples); SparseBEV, arXiv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,12 +13,32 @@ from torch import Tensor, nn
 
 from racdino.detector.constants import constant
 from racdino.detector.decoder.coordinates import Coordinates
+from racdino.ops import Ray, ray_locations
 
 _AT_THE_CAR = 1e-12  # metres; nearer than this a point has no direction, and +x is taken
 
 
 class Boxes(NamedTuple):
-    """What the sampling branches of a layer read from its query boxes, made once for all of them.
+    """The query boxes of a layer, (B, Q, 10), and by how many seconds each frame is older than the current, (B, T)."""
+
+    box: Tensor
+    ages: Tensor
+
+    def placed(self, coordinates: Coordinates) -> PlacedBoxes:
+        box = self.box
+        centre = torch.view_as_complex(coordinates.metres_from_polar(box[..., :2]))
+        velocity = torch.view_as_complex(box[..., 8:10].detach().contiguous())
+        yaw = torch.atan2(box[..., 6], box[..., 7])  # sine and cosine need not have norm 1
+        return PlacedBoxes(
+            centre[:, None] - velocity[:, None] * self.ages[:, :, None],
+            torch.complex(yaw.cos(), yaw.sin()),
+            box[..., 3:6].exp(),
+            coordinates.metres_from_z(box[..., 2]),
+        )
+
+
+class PlacedBoxes(NamedTuple):
+    """What the points around boxes are computed from.
 
     places: (B, T, Q) complex, centres as x + iy in metres, where the box was in each frame by its own velocity.
     turn: (B, Q) complex, exp(i yaw). size: (B, Q, 3) metres. z: (B, Q) metres.
@@ -27,19 +48,6 @@ class Boxes(NamedTuple):
     turn: Tensor
     size: Tensor
     z: Tensor
-
-    @classmethod
-    def of(cls, box: Tensor, time_diff: Tensor, coordinates: Coordinates) -> Boxes:
-        """Out of (B, Q, 10) query boxes and (B, T) seconds by which each frame is older than the current one."""
-        centre = torch.view_as_complex(coordinates.metres_from_polar(box[..., :2]))
-        velocity = torch.view_as_complex(box[..., 8:10].detach().contiguous())
-        yaw = torch.atan2(box[..., 6], box[..., 7])  # sine and cosine need not have norm 1
-        return cls(
-            centre[:, None] - velocity[:, None] * time_diff[:, :, None],
-            torch.complex(yaw.cos(), yaw.sin()),
-            box[..., 3:6].exp(),
-            coordinates.metres_from_z(box[..., 2]),
-        )
 
 
 class RayPoints(nn.Module):
@@ -85,17 +93,30 @@ class RayPoints(nn.Module):
             (B, T, Q, *order, 2) x, y in metres, inside the range, and (B, Q, *order) heights in metres, or None in two
             dimensions.
         """
-        B, Q, _ = query.shape
         order = (0, 1, 2, 4, 3) if groups_last else (0, 1, 3, 2, 4)
-        offset = self.sampling_offset(query).view(B, Q, self.depth_num, self.num_groups, self.num_points, -1)
+        placed = boxes.placed(self.coordinates)
         # In units of the box. The order is made here, where frames have not multiplied the numbers yet.
-        offset = offset.permute(*order, 5).contiguous() * boxes.size[..., None, None, None, : self.dimensions]
-        around = torch.view_as_complex(offset[..., :2].contiguous()) * boxes.turn[..., None, None, None]
-        xy = torch.view_as_real(boxes.places[..., None, None, None] + around[:, None])
+        offset = self._offsets(query).permute(*order, 5).contiguous()
+        offset = offset * placed.size[..., None, None, None, : self.dimensions]
+        around = torch.view_as_complex(offset[..., :2].contiguous()) * placed.turn[..., None, None, None]
+        xy = torch.view_as_real(placed.places[..., None, None, None] + around[:, None])
         xy = self._moved_along_ray(xy, self._along_ray(query, region)[..., None, None].permute(order))
         if self.dimensions == 2:
             return xy, None
-        return xy, boxes.z[..., None, None, None] + offset[..., 2]
+        return xy, placed.z[..., None, None, None] + offset[..., 2]
+
+    def _offsets(self, query: Tensor) -> Tensor:
+        """(B, Q, D, G, P, dimensions) in units of the box."""
+        return self.sampling_offset(query).view(
+            *query.shape[:2], self.depth_num, self.num_groups, self.num_points, self.dimensions
+        )
+
+    def _located(
+        self, boxes: Boxes, query: Tensor, region: float, *views: Tensor, image_size: Sequence[int] = ()
+    ) -> Tensor:
+        """What becomes of `points` where the operator samples, by `ray_locations`, in which ``views`` are described."""
+        ray = Ray(self.coordinates.pc_range, self.coordinates.radius, region, image_size)
+        return ray_locations(self._offsets(query), self.ray_points_offset(query), *boxes, ray, *views)
 
     def _moved_along_ray(self, xy: Tensor, along: Tensor) -> Tensor:
         """(B, T, Q, ...) metres moved away from the car by (B, Q, ...) units of d, and into the range.

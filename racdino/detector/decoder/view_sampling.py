@@ -6,7 +6,7 @@ are stacked into one tall map with a row of zeros after each, so that one 2D loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -85,21 +85,28 @@ class ViewSampling(RayPoints):
     def forward(self, boxes: Boxes, query: Tensor, views: Views, region: float) -> Tensor:
         """(B, Q, G, T * D * P, C / G) samples; see `RayPoints.points` for the arguments."""
         B, Q, _ = query.shape
-        xy, z = self.points(boxes, query, region, groups_last=True)  # (B, T, Q, D, P, G, 2), (B, Q, D, P, G)
-        assert z is not None
-        T, G = xy.shape[1], self.num_groups
+        T, G = views.lidar2img.shape[1], self.num_groups
         K = self.depth_num * self.num_points
-        points = torch.cat([xy, z[:, None, ..., None].expand(*xy.shape[:-1], 1)], dim=-1).view(B, T, -1, 3)
-        place, view = first_valid_view(points, views.lidar2img, views.image_size)
         weights = self.scale_weights(query).view(B, Q, G, T, K, self.num_levels).softmax(-1)
-        samples = sample_views(
-            views,
-            place.view(B * T, Q * K, G, 2),
-            view.view(B * T, Q * K, G),
-            weights.permute(0, 3, 1, 4, 2, 5).reshape(B * T, Q * K, G, -1),
-            ms_deform_attn_reference if self.plain_view_sampling else ms_deform_attn,
+        look_up = ms_deform_attn_reference if self.plain_view_sampling else ms_deform_attn
+        samples = look_up(
+            views.values,
+            views.shapes,
+            views.starts,
+            self.locations(boxes, query, views, region).view(B * T, Q * K, G, self.num_levels, 1, 2),
+            weights.permute(0, 3, 1, 4, 2, 5).reshape(B * T, Q * K, G, self.num_levels, 1),
         )
         return samples.view(B, T, Q, K, G, -1).permute(0, 2, 4, 1, 3, 5).reshape(B, Q, G, T * K, -1)
+
+    def locations(self, boxes: Boxes, query: Tensor, views: Views, region: float) -> Tensor:
+        """(B, T, Q, D * P, G, levels, 2) in [0, 1] of each level's map."""
+        if query.is_cuda and not self.plain_view_sampling:
+            return self._located(boxes, query, region, views.lidar2img, views.shapes, image_size=views.image_size)
+        xy, z = self.points(boxes, query, region, groups_last=True)  # (B, T, Q, D, P, G, 2), (B, Q, D, P, G)
+        assert z is not None
+        points = torch.cat([xy, z[:, None, ..., None].expand(*xy.shape[:-1], 1)], dim=-1).flatten(3, 4)
+        place, view = first_valid_view(points.flatten(2, 4), views.lidar2img, views.image_size)
+        return map_locations(views, place, view).view(*points.shape[:-1], -1, 2)
 
 
 def first_valid_view(points: Tensor, lidar2img: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -127,27 +134,21 @@ def first_valid_view(points: Tensor, lidar2img: Tensor, image_size: tuple[int, i
     return place / (depth.clamp(min=NEAR) * size), view
 
 
-def sample_views(
-    views: Views, place: Tensor, view: Tensor, weights: Tensor, look_up: Callable[..., Tensor] = ms_deform_attn
-) -> Tensor:
-    """Bilinear look-ups in one view each, summed over the levels by weight; zero outside the view.
+def map_locations(views: Views, place: Tensor, view: Tensor) -> Tensor:
+    """Places in views as places in the maps that hold the views stacked; what is outside its view reads zero there.
 
     Args:
-        place: (M, K, G, 2) x, y in [0, 1]: 0 is the centre of the first pixel, 1 that of the last (align_corners=True);
-            M is B * T.
-        view: (M, K, G) int64.
-        weights: (M, K, G, levels).
-        look_up: `ms_deform_attn` or its plain-torch reference.
+        place: (..., 2) x, y in [0, 1]: 0 is the centre of the first pixel, 1 that of the last (align_corners=True).
+        view: (...) int64.
 
     Returns:
-        (M, K, C).
+        (..., levels, 2) in [0, 1] of each level's map (align_corners=False), as `ms_deform_attn` takes them.
     """
     rows, columns = views.shapes.to(place.dtype).unbind(1)  # (levels,)
     height = rows / views.lidar2img.shape[2]  # with the row of zeros
     last = torch.stack([columns - 1, height - 2], dim=-1)  # (levels, 2): x, y of the last pixel
     # One pixel outside reads zero already; going further would read the view above or below.
-    pixel = torch.clamp(place[..., None, :] * last, last.new_full((), -1.0), last + 1)  # (M, K, G, levels, 2)
+    pixel = torch.clamp(place[..., None, :] * last, last.new_full((), -1.0), last + 1)
     first = torch.stack([torch.zeros_like(height), height], dim=-1)  # of the next view
     pixel = pixel + (view[..., None, None] * first + 0.5)
-    locations = pixel / torch.stack([columns, rows], dim=-1)
-    return look_up(views.values, views.shapes, views.starts, locations.unsqueeze(-2), weights.unsqueeze(-1))
+    return pixel / torch.stack([columns, rows], dim=-1)
