@@ -1,4 +1,4 @@
-"""deformops, the one package of the registry with a GPU kernel of the op, as a peer of benchmarks/msda.py."""
+"""deformops, Triton kernels of the op from the package registry, as a peer of benchmarks/msda.py."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def difference(peer: Callable[..., Tensor], dtype: torch.dtype, device: str) -> 
     levels = shapes.to(device), torch.tensor([0, 54]).to(device)
     with torch.no_grad():
         exact = ms_deform_attn(value, *levels, locations, weights).float()
-        found = peer(value, *levels, locations, weights.to(dtype)).float()
+        found = peer(value, *(table.int() for table in levels), locations, weights.to(dtype)).float()
     return float((found - exact).norm() / exact.norm())

@@ -36,6 +36,8 @@ def main() -> int:
     missing = what_is_missing(options.only)
     if missing:
         sys.exit(f"gpu.py: {missing}")
+    if options.json:
+        gpu_results.of_this_machine(options.json)  # refused before minutes are spent, not after
     for name in options.only:
         rows = importlib.import_module(f"benchmarks.{name}").measure()  # needs the compiled op, so only now
         if options.json:

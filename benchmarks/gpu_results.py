@@ -31,18 +31,28 @@ def add(path: Path, measurement: str, rows: list[Row]) -> None:
     """Write ``rows`` into the file, in place of those of the same case that an earlier run left there.
 
     Raises:
-        SystemExit: the file holds results of another card, torch or CUDA; nothing is written.
+        SystemExit: as `of_this_machine`; nothing is written.
+    """
+    here, kept = machine(), of_this_machine(path)
+    known = {_key(measurement, row): row for row in kept.get(measurement, [])}
+    known.update({_key(measurement, row): _rounded(row) for row in rows})
+    results = {**here, "peers": {**kept.get("peers", {}), **_versions()}}
+    results |= {name: kept[name] for name in KEYS if name in kept}
+    _write(path, {**results, measurement: list(known.values())})
+
+
+def of_this_machine(path: Path) -> dict[str, Any]:
+    """What the file holds; nothing where there is no file.
+
+    Raises:
+        SystemExit: it holds results of another card, torch or CUDA.
     """
     here = machine()
     kept = read(path) if path.exists() else {}
     there = {name: kept.get(name, value) for name, value in here.items()}
     if there != here:
         raise SystemExit(f"{path} holds results of {_words(there)}; this is {_words(here)}: name another file.")
-    known = {_key(measurement, row): row for row in kept.get(measurement, [])}
-    known.update({_key(measurement, row): _rounded(row) for row in rows})
-    results = {**here, "peers": {**kept.get("peers", {}), **_versions()}}
-    results |= {name: kept[name] for name in KEYS if name in kept}
-    _write(path, {**results, measurement: list(known.values())})
+    return kept
 
 
 def read(path: Path) -> dict[str, Any]:

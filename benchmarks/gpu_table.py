@@ -41,18 +41,21 @@ def cells(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Forward, forward + backward, GiB of each row."""
     for case in OP_CASES:
         for dtype in ("float32", "float16"):
-            same = {"case": case, "spread": "near", "dtype": dtype}
-            yield (*(_op(_row(results, "msda", **same, what=w)) for w in ("forward", "forward+backward")), NONE)
+            forward, both = (_op(results, case, dtype, what) for what in ("forward", "forward+backward"))
+            yield forward, both, NONE
     for part in ("ViT-B", "ViT-L"):
         for images in (6, 48):
-            same = {"part": part, "images": images}
-            times = (_row(results, "backbone", **same, peer=f"{peer} compiled") for peer in ("ours", "timm"))
-            yield " / ".join(map(_milliseconds, times)), NONE, NONE
+            peers = (
+                _row(results, "backbone", part=part, images=images, peer=f"{peer} compiled")
+                for peer in ("ours", "timm")
+            )
+            yield " / ".join(map(_milliseconds, peers)), NONE, NONE
     yield _adapter(results)
     for samples in (1, 2):
         ours, plain = (_row(results, "training", samples=samples, structure=name) for name in ("ours", "plain"))
-        times = f"{ours['images_per_s']:.0f} ({ours['images_per_s'] / plain['images_per_s']:.2f})"
-        yield NONE, times, f"{ours['peak_gib']:.1f}"
+        speed = f"{ours['images_per_s']:.0f} ({ours['images_per_s'] / plain['images_per_s']:.2f})"
+        recomputed = " (`with_cp`)" * (ours["adapter_with_cp"] or plain["adapter_with_cp"])
+        yield NONE, speed, f"{ours['peak_gib']:.1f}{recomputed}"
 
 
 def _row(results: dict[str, Any], measurement: str, **same: Any) -> Row:
@@ -62,18 +65,18 @@ def _row(results: dict[str, Any], measurement: str, **same: Any) -> Row:
     raise ValueError(f"The results have no row of {measurement} with {same}.")
 
 
-def _op(row: Row) -> str:
-    times = row["microseconds"]
+def _op(results: dict[str, Any], case: str, dtype: str, what: str) -> str:
+    times = _row(results, "msda", case=case, spread="near", dtype=dtype, what=what)["microseconds"]
     return " / ".join(figure(statistics.median(times[peer])) if peer in times else NONE for peer in OP_PEERS)
 
 
 def _adapter(results: dict[str, Any]) -> tuple[str, str, str]:
-    same = {"part": "adapter", "images": 48}
     forward, step, again = (
-        _row(results, "backbone", **same, what=what) for what in ("forward", "training step", "training step, with_cp")
+        _row(results, "backbone", part="adapter", images=48, what=what)
+        for what in ("forward", "training step", "training step, with_cp")
     )
-    times = (f"{_milliseconds(row)} ({row['of_vit_alone']:.1f})" for row in (forward, step))
-    return (*times, f"{step['peak_gib']:.1f} / {again['peak_gib']:.1f}")
+    times = [f"{_milliseconds(row)} ({row['of_vit_alone']:.1f})" for row in (forward, step)]
+    return times[0], times[1], f"{step['peak_gib']:.1f} / {again['peak_gib']:.1f}"
 
 
 def _milliseconds(row: Row) -> str:

@@ -35,7 +35,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
 OP_PEERS = {"ours": BLUE, "deformops": ORANGE, "grid_sample": GREY}
 DTYPES = {"float32": "o", "float16": "D"}
 LIBRARIES = {"ours": BLUE, "timm": ORANGE, "transformers": GREEN}
-# The parts of training.py, from those of the images to those of the weights.
+# The parts of training.py; those that are in none of these are drawn as others.
 PARTS = {
     "adapter": (BLUE, ("adapter",)),
     "ResNet, necks": ("#56B4E9", ("backbone", "fusion and necks")),
@@ -45,7 +45,6 @@ PARTS = {
         ("queries", "self attention", "view sampling", "BEV sampling", "mixing", "feed-forward"),
     ),
     "losses": ("#CC79A7", ("losses",)),
-    "optimiser, rest": (GREY, ("optimiser", "rest")),
 }
 
 
@@ -126,10 +125,9 @@ def _vit(axes: Any, rows: Sequence[gpu_results.Row]) -> None:
 def _training(axes: Any, rows: Sequence[gpu_results.Row]) -> None:
     """Milliseconds an image, cut into the parts' shares."""
     for place, row in enumerate(rows):
-        per_image, begin = 1e3 / row["images_per_s"], 0.0
-        total = sum(row["parts_ms"].values())
-        for name, (color, members) in PARTS.items():
-            width = per_image * sum(row["parts_ms"].get(member, 0.0) for member in members) / total
+        begin = 0.0
+        for name, (color, share) in shares(row["parts_ms"]).items():
+            width = 1e3 / row["images_per_s"] * share
             axes.barh(place, width, 0.7, left=begin, color=color, edgecolor="white", label=None if place else name)
             begin += width
         axes.text(begin, place, f" {row['images_per_s']:.0f} images/s", va="center", fontsize=8)
@@ -139,6 +137,16 @@ def _training(axes: Any, rows: Sequence[gpu_results.Row]) -> None:
     axes.set_xlim(0, 1.25 * max(1e3 / row["images_per_s"] for row in rows))
     _legend(axes, ncol=3)
     _finish(axes, "c  Training step, R50 + DINOv2 ViT-B, 8 frames", "ms per image")
+
+
+def shares(parts_ms: dict[str, float]) -> dict[str, tuple[str, float]]:
+    """Colour and share of a step's time of each part that is drawn; the shares add up to 1."""
+    total = sum(parts_ms.values())
+    found = {
+        name: (color, sum(parts_ms.get(member, 0.0) for member in members) / total)
+        for name, (color, members) in PARTS.items()
+    }
+    return {**found, "others": (GREY, 1 - sum(share for _, share in found.values()))}
 
 
 def _legend(axes: Any, **named: Any) -> None:
