@@ -45,10 +45,8 @@ def cells(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield forward, both, NONE
     for part in ("ViT-B", "ViT-L"):
         for images in (6, 48):
-            peers = (
-                _row(results, "backbone", part=part, images=images, peer=f"{peer} compiled")
-                for peer in ("ours", "timm")
-            )
+            same: dict[str, Any] = {"part": part, "images": images}
+            peers = (_row(results, "backbone", **same, peer=f"{peer} compiled") for peer in ("ours", "timm"))
             yield " / ".join(map(_milliseconds, peers)), NONE, NONE
     yield _adapter(results)
     for samples in (1, 2):
