@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import re
 import statistics
 import sys
@@ -28,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import gpu_results  # noqa: E402
 from racdino.backbones import DinoAdapter, dinov2_vitb14, dinov2_vitl14  # noqa: E402
 
 SIZE = (266, 714)  # 256x704, padded to whole patches
@@ -43,13 +43,13 @@ Call = Callable[[], object]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="every round, in milliseconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every round is added to FILE")
     parser.add_argument("--profile", action="store_true", help="kernel time of DinoAdapter by category instead")
     options = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     rows = profile_adapter() if options.profile else measure(options.only)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        gpu_results.add(options.json, "profile" if options.profile else "backbone", rows)
     return 0
 
 

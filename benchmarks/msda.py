@@ -1,8 +1,8 @@
 """Time and memory of multi-scale deformable attention beside its peers, measured in the same run.
 
     python benchmarks/msda.py           on a CPU: beside mmcv's multi_scale_deformable_attn_pytorch, 2 threads, float32
-    python benchmarks/msda.py --cuda    on a GPU: beside the original mapping (one thread per channel), grid_sample;
-                                        the fused operator beside softmax, locations and the plain one in torch
+    python benchmarks/msda.py --cuda    on a GPU: beside the original mapping (one thread per channel), grid_sample,
+                                        deformops; the fused operator beside softmax, locations and the plain one
     python benchmarks/msda.py --cuda --cases ddetr_b1 inj_b6 --spreads far --only ours --json FILE
 
 CPU times are medians over interleaved calls, forward without a graph and forward with backward through autograd.
@@ -10,14 +10,14 @@ Memory is what one forward and backward adds to the peak resident size of a fres
 (Linux's VmHWM, reset just before). GPU times: a CUDA graph of 10 calls (4 above 0.3 ms, 1 above 2 ms) replayed in turn
 with those of the peers, median of 25 rounds after 3 discarded; the raw operators, with zero-fills and casts of the
 results but without autograd; "fused" and "composed" through autograd, as a module calls them, without the gradient of
-the reference points.
+the reference points. deformops (`pip install --no-deps --target FOLDER deformops`, FOLDER on PYTHONPATH; Python 3.12,
+torch 2.11) gets its weights in the dtype of the values, its tables in 32 bits, and chooses its kernel itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import subprocess
 import sys
@@ -34,7 +34,13 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import gpu_results  # noqa: E402
+from benchmarks.deformops_peer import load_deformops  # noqa: E402
 from racdino.ops import ms_deform_attn, ms_deform_attn_fused  # noqa: E402
+
+DTYPES = ["float32", "float16", "bfloat16"]
+SPREADS = ["near", "far"]
+PEERS = ["ours", "ours, deterministic", "one thread per channel", "grid_sample", "deformops", "fused", "composed"]
 
 ADAPTER = ((32, 88), (16, 44), (8, 22))  # /8, /16 and /32 of a 704 x 256 image
 DETR = ((100, 167), (50, 84), (25, 42), (13, 21))  # /8 to /64 of 800 x 1333
@@ -292,27 +298,25 @@ def composed(
 
 
 def through_autograd(
-    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_output: Tensor, backward: bool
+    function: Callable[..., Tensor], arguments: tuple[Tensor, ...], grad_output: Tensor, backward: bool
 ) -> Callable[[], None]:
-    """A call of the fused operator, or of what it replaces."""
-    value, shapes, starts, reference, offsets, logits = inputs
+    """A call of ``function``, with the gradients of all its arguments if asked."""
 
     def call() -> None:
         if not backward:
-            function(*inputs)
+            function(*arguments)
             return
         with torch.enable_grad():
-            leaves = [tensor.detach().requires_grad_() for tensor in (value, offsets, logits)]
-            output = function(leaves[0], shapes, starts, reference, leaves[1], leaves[2])
-            torch.autograd.grad(output, leaves, grad_output)
+            leaves = [tensor.detach().requires_grad_() for tensor in arguments]
+            torch.autograd.grad(function(*leaves), leaves, grad_output)
 
     return call
 
 
 def cuda_calls(
-    inputs: tuple[Tensor, ...], case: Case, prepare: Callable, backward: bool
+    inputs: tuple[Tensor, ...], case: Case, prepare: Callable, deformops: Callable | None, backward: bool
 ) -> Iterable[tuple[str, Callable]]:
-    value, _, _, locations, weights = inputs
+    value, shapes, starts, locations, weights = inputs
     B, _, M, D = value.shape
     grad_output = torch.randn(B, locations.shape[1], M * D, device="cuda").to(value.dtype)
     op, op_backward = torch.ops.racdino.ms_deform_attn_forward, torch.ops.racdino.ms_deform_attn_backward
@@ -327,44 +331,49 @@ def cuda_calls(
         call()
         torch.use_deterministic_algorithms(False)
 
-    def grid_sample_call() -> None:
-        if not backward:
-            grid_sample_peer(value, case.levels, locations, weights)
-            return
-        with torch.enable_grad():
-            leaves = [tensor.detach().requires_grad_() for tensor in (value, locations, weights)]
-            output = grid_sample_peer(leaves[0], case.levels, leaves[1], leaves[2])
-            torch.autograd.grad(output, leaves, grad_output)
+    def autograd(function: Callable[..., Tensor], *arguments: Tensor) -> Callable[[], None]:
+        return through_autograd(function, arguments, grad_output, backward)
 
     yield "ours", call
     if backward:
         yield "ours, deterministic", sorted_call
     yield "one thread per channel", prepare(inputs, grad_output, backward, value.dtype != torch.float32)
-    yield "grid_sample", grid_sample_call
+    yield "grid_sample", autograd(lambda v, *at: grid_sample_peer(v, case.levels, *at), value, locations, weights)
+    if deformops is not None:
+        tables, narrow = (shapes.int(), starts.int()), weights.to(value.dtype)
+        yield "deformops", autograd(lambda v, *at: deformops(v, *tables, *at), value, locations, narrow)
+    _, _, _, reference, offsets, logits = fused_inputs(case, inputs)
     for name, function in (("fused", ms_deform_attn_fused), ("composed", composed)):
-        yield name, through_autograd(function, fused_inputs(case, inputs), grad_output, backward)
+
+        def from_logits(v: Tensor, *at: Tensor, function: Callable[..., Tensor] = function) -> Tensor:
+            return function(v, shapes, starts, reference, *at)
+
+        yield name, autograd(from_logits, value, offsets, logits)
 
 
 def measure(
-    keys: Iterable[str],
-    dtypes: Iterable[str],
-    spreads: Iterable[str],
-    only: list[str],
-    report: Callable[[dict], None] = lambda row: None,
+    keys: Iterable[str] = tuple(CUDA_CASES),
+    dtypes: Iterable[str] = tuple(DTYPES),
+    spreads: Iterable[str] = tuple(SPREADS),
+    only: Iterable[str] = tuple(PEERS),
 ) -> list[dict]:
-    """One row per case, spread, dtype and direction: every round of every peer in `only`, in microseconds."""
+    """One row per case, spread, dtype and direction: every round of every peer in `only`, in us; prints medians."""
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; us per call (median of 25 rounds), D 32, P 4")
+    print("16-bit values keep float32 locations; one thread per channel pays casts to float32, as under ViT-Adapter;")
+    print("fused and composed start from offsets and logits in the dtype of the values")
     prepare = original_mapping() if "one thread per channel" in only else lambda *_: None
+    deformops = load_deformops() if "deformops" in only else None
     rows = []
     for key, spread in itertools.product(keys, spreads):
         exact = make_inputs(CUDA_CASES[key], "cuda", spread)
         for name, backward in itertools.product(dtypes, (False, True)):
             inputs = (exact[0].to(getattr(torch, name)), *exact[1:])
             with torch.no_grad():
-                calls = dict(cuda_calls(inputs, CUDA_CASES[key], prepare, backward))
+                calls = dict(cuda_calls(inputs, CUDA_CASES[key], prepare, deformops, backward))
                 times = round_robin({peer: Captured(call) for peer, call in calls.items() if peer in only})
             what = "forward+backward" if backward else "forward"
             rows.append({"case": key, "spread": spread, "dtype": name, "what": what, "microseconds": times})
-            report(rows[-1])
+            print_row(rows[-1])
     return rows
 
 
@@ -380,20 +389,6 @@ def print_row(row: dict) -> None:
     print(f"{row['dtype']:9} {row['case']:9} {row['spread']:4} {row['what']:17}", *columns, flush=True)
 
 
-def cuda_table(keys: list[str], dtypes: list[str], spreads: list[str], only: list[str], raw: Path | None) -> None:
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; us per call (median of 25 rounds), D 32, P 4")
-    print("16-bit values keep float32 locations; one thread per channel pays casts to float32, as under ViT-Adapter;")
-    print("fused and composed start from offsets and logits in the dtype of the values")
-    rows = measure(keys, dtypes, spreads, only, print_row)
-    if raw:
-        card = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
-        raw.write_text(json.dumps({**card, "rows": rows}) + "\n")
-
-
-DTYPES = ["float32", "float16", "bfloat16"]
-SPREADS = ["near", "far"]
-PEERS = ["ours", "ours, deterministic", "one thread per channel", "grid_sample", "fused", "composed"]
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuda", action="store_true", help="the GPU table (needs nvcc for the comparison kernels)")
@@ -401,13 +396,15 @@ if __name__ == "__main__":
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES, help="with --cuda")
     parser.add_argument("--spreads", nargs="+", choices=SPREADS, default=SPREADS, help="with --cuda; far: uniform")
     parser.add_argument("--only", nargs="+", choices=PEERS, default=PEERS, help="with --cuda: what to time")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="with --cuda: every round, in microseconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="with --cuda: every round is added to FILE")
     parser.add_argument("--rounds", type=int, default=5, help="timed CPU calls of each function (default 5)")
     parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
         print_peak(*arguments.peak_of)
     elif arguments.cuda:
-        cuda_table(arguments.cases, arguments.dtypes, arguments.spreads, arguments.only, arguments.json)
+        rows = measure(arguments.cases, arguments.dtypes, arguments.spreads, arguments.only)
+        if arguments.json:
+            gpu_results.add(arguments.json, "msda", rows)
     else:
         cpu_table(arguments.rounds)

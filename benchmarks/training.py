@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
 import runpy
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from training_parts import REST, TimeLine  # noqa: E402
 from training_reference import make_plain  # noqa: E402
 
+from benchmarks import gpu_results  # noqa: E402
 from racdino.detector import Batch, build  # noqa: E402
 
 FRAMES, CAMERAS, SIZE = 8, 6, (256, 704)
+BATCHES = (1, 2)
 STRUCTURES = ("ours", "plain")
 _OBJECTS, _RADAR_POINTS = 30, 1200  # per sample; per sample and frame
 _WARM_UP, _STEPS = 3, 8
@@ -39,17 +41,17 @@ _CLIP = 35.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--only", nargs="+", choices=STRUCTURES, default=STRUCTURES)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the rows are added to FILE")
     options = parser.parse_args()
     rows = measure(options.batch, options.only)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        gpu_results.add(options.json, "training", rows)
     return 0
 
 
-def measure(batches: list[int], structures: tuple[str, ...] = STRUCTURES) -> list[dict[str, Any]]:
+def measure(batches: Sequence[int] = BATCHES, structures: Sequence[str] = STRUCTURES) -> list[dict[str, Any]]:
     """One row per batch size and structure; prints them as it goes."""
     rows = []
     for samples in batches:
