@@ -131,9 +131,9 @@ class RaCFormerHead(nn.Module):
         """
         box = self.init_query_bbox.weight.expand(batch, -1, -1)
         query = self._embed(torch.full((batch, self.num_query), self.num_classes, device=box.device), 0.0)
-        ids = torch.arange(self.num_query, device=box.device)
+        ids, layers = torch.arange(self.num_query, device=box.device), len(self.transformer.d_region_list)
         if targets is None or not self.denoising_groups:
-            return Queries(box, query, KeyedDropout(random, ids), None, None)
+            return Queries(box, query, KeyedDropout(random, ids, layers), None, None)
         if random is None:
             raise ValueError("Denoising needs random numbers: give the head a SampleRandom together with targets.")
         denoising = make_denoising_queries(
@@ -142,7 +142,7 @@ class RaCFormerHead(nn.Module):
         return Queries(
             torch.cat([denoising.boxes, box], dim=1),
             torch.cat([self._embed(denoising.labels, 1.0), query], dim=1),
-            KeyedDropout(random, denoising.query_ids(self.num_query)),
+            KeyedDropout(random, denoising.query_ids(self.num_query), layers),
             denoising.hidden(self.num_query),
             denoising,
         )

@@ -12,7 +12,7 @@ from racdino.detector.decoder.keyed_dropout import KeyedDropout
 from racdino.detector.decoder.ray_points import Boxes
 
 COORDINATES = Coordinates.of([-51.2, -51.2, -5.0, 51.2, 51.2, 3.0])
-SILENT = KeyedDropout(None, torch.arange(3))
+SILENT = KeyedDropout(None, torch.arange(3), 2)
 REGION = 0.05
 
 
@@ -31,7 +31,7 @@ def make(**keywords):
 
 
 def run(branch, bev, box, query, time_diff):
-    return branch(Boxes(box, time_diff), query, branch.values(bev), REGION, SILENT, "a")
+    return branch(Boxes(box, time_diff), query, branch.values(bev), REGION, SILENT, "a", 0)
 
 
 def grid_of(branch, box, query, time_diff):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_head import find, make_head, make_inputs
 
+from racdino.detector.decoder.decoder_layer import age_of_previous
 from racdino.detector.decoder.transformer import ages
 
 
@@ -19,7 +20,7 @@ def test_a_box_is_refined_as_the_specification_says():
     layer = layer_of(make_head())
     box = torch.tensor([[[0.3, 0.5, 0.25, 9, 9, 9, 9, 9, 9, 9.0]]], dtype=torch.float64)
     change = torch.tensor([[[0.4, 1.0, -2.0, 1, 2, 3, 4, 5, 6, -7.0]]], dtype=torch.float64)
-    refined = layer.refine(box, change, torch.tensor([[0.0, 0.5]], dtype=torch.float64))[0, 0].tolist()
+    refined = layer.refine(box, change, age_of_previous(torch.tensor([[0.0, 0.5]], dtype=torch.float64)))[0, 0].tolist()
     sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
     assert refined[0] == pytest.approx(0.3 + (2 * sigmoid(0.4) - 1) / 8)  # 8 rays
     assert refined[1:3] == pytest.approx([sigmoid(1.0), sigmoid(math.log(1 / 3) - 2)])
@@ -30,7 +31,7 @@ def test_a_frame_that_repeats_the_current_one_or_none_leaves_the_velocity_undivi
     layer = layer_of(make_head())
     box, change = torch.full((1, 1, 10), 0.5), torch.full((1, 1, 10), 3.0)
     for time_diff in (torch.zeros(1, 2), torch.zeros(1, 1)):
-        assert layer.refine(box, change, time_diff)[0, 0, 8:].tolist() == [3, 3]
+        assert layer.refine(box, change, age_of_previous(time_diff))[0, 0, 8:].tolist() == [3, 3]
 
 
 def test_ages_are_means_over_the_cameras_in_float64():

@@ -25,7 +25,7 @@ def test_the_hash_is_what_unsigned_arithmetic_gives():
 
 def test_it_drops_the_share_asked_for_evenly_over_rows_columns_and_heads():
     ids = torch.arange(300)
-    kept = KeyedDropout(SampleRandom([3, 4]), ids).attention(torch.ones(2, 8, 300, 300), 0.1, "here")
+    kept = KeyedDropout(SampleRandom([3, 4]), ids, 2).attention(torch.ones(2, 8, 300, 300), 0.1, "here", 0)
     assert kept.unique().tolist() == pytest.approx([0, 1 / 0.9])
     dropped = (kept == 0).double()
     assert float(dropped.mean()) == pytest.approx(0.1, abs=1e-3)
@@ -41,10 +41,10 @@ def test_it_drops_the_share_asked_for_evenly_over_rows_columns_and_heads():
 def test_a_sample_sees_the_same_numbers_in_any_batch():
     ids = torch.arange(5)
     x, weights = torch.rand(2, 5, 7), torch.rand(2, 3, 5, 5)
-    both = KeyedDropout(SampleRandom([3, 4]), ids)
-    alone = KeyedDropout(SampleRandom([4]), ids)
-    assert torch.equal(both.channels(x, 0.5, "a")[1:], alone.channels(x[1:], 0.5, "a"))
-    assert torch.equal(both.attention(weights, 0.5, "a")[1:], alone.attention(weights[1:], 0.5, "a"))
+    both = KeyedDropout(SampleRandom([3, 4]), ids, 2)
+    alone = KeyedDropout(SampleRandom([4]), ids, 2)
+    assert torch.equal(both.channels(x, 0.5, "a", 0)[1:], alone.channels(x[1:], 0.5, "a", 0))
+    assert torch.equal(both.attention(weights, 0.5, "a", 0)[1:], alone.attention(weights[1:], 0.5, "a", 0))
 
 
 def test_a_query_sees_the_same_numbers_beside_any_others():
@@ -53,19 +53,22 @@ def test_a_query_sees_the_same_numbers_beside_any_others():
     x, weights = torch.rand(1, 5, 7), torch.rand(1, 3, 5, 5)
     random = SampleRandom([3])
     assert torch.equal(
-        KeyedDropout(random, many).channels(x, 0.5, "a")[:, at], KeyedDropout(random, few).channels(x[:, at], 0.5, "a")
+        KeyedDropout(random, many, 2).channels(x, 0.5, "a", 0)[:, at],
+        KeyedDropout(random, few, 2).channels(x[:, at], 0.5, "a", 0),
     )
     inner = weights[:, :, at][..., at]
     assert torch.equal(
-        KeyedDropout(random, many).attention(weights, 0.5, "a")[:, :, at][..., at],
-        KeyedDropout(random, few).attention(inner, 0.5, "a"),
+        KeyedDropout(random, many, 2).attention(weights, 0.5, "a", 0)[:, :, at][..., at],
+        KeyedDropout(random, few, 2).attention(inner, 0.5, "a", 0),
     )
 
 
 def test_another_place_and_another_sample_see_other_numbers():
     x = torch.ones(1, 20, 30)
     masks = [
-        KeyedDropout(SampleRandom([key]), torch.arange(20)).channels(x, 0.5, site) for key in (1, 2) for site in "ab"
+        KeyedDropout(SampleRandom([key]), torch.arange(20), 2).channels(x, 0.5, site, 0)
+        for key in (1, 2)
+        for site in "ab"
     ]
     for first in range(4):
         for second in range(first):
@@ -74,4 +77,4 @@ def test_another_place_and_another_sample_see_other_numbers():
 
 def test_nothing_is_dropped_outside_training():
     x = torch.rand(1, 4, 5)
-    assert KeyedDropout(None, torch.arange(4)).channels(x, 0.5, "a") is x
+    assert KeyedDropout(None, torch.arange(4), 2).channels(x, 0.5, "a", 0) is x

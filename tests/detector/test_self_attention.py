@@ -11,7 +11,7 @@ from racdino.detector.decoder.self_attention import ScaleAdaptiveSelfAttention
 from racdino.detector.randomness import SampleRandom
 
 COORDINATES = Coordinates.of([-51.2, -51.2, -5.0, 51.2, 51.2, 3.0])
-SILENT = KeyedDropout(None, torch.arange(6))
+SILENT = KeyedDropout(None, torch.arange(6), 2)
 
 
 def make(zero_tau: bool):
@@ -32,7 +32,7 @@ def test_without_reach_it_is_torchs_multihead_attention_with_the_same_weights():
     hidden = torch.zeros(1, 6, 6, dtype=torch.bool)
     hidden[:, 2:, :2] = True
     expected, _ = torchs(query, query, query, attn_mask=hidden[0])
-    torch.testing.assert_close(attention(box, query, hidden, SILENT, "a"), query + expected)
+    torch.testing.assert_close(attention(box, query, hidden, SILENT, 0), query + expected)
 
 
 def test_each_heads_logits_fall_with_the_distance_in_metres():
@@ -61,13 +61,13 @@ def test_each_heads_logits_fall_with_the_distance_in_metres():
                 )
                 heads.append(logits.softmax(0) @ v[:, part])
             expected[b, i] = query[b, i] + attn.out_proj(torch.cat(heads))
-    torch.testing.assert_close(attention(box, query, None, SILENT, "a"), expected)
+    torch.testing.assert_close(attention(box, query, None, SILENT, 0), expected)
 
 
 def test_dropout_acts_on_the_attention_weights_of_training_only():
     attention, box, query = make(zero_tau=True)
-    random = KeyedDropout(SampleRandom([1, 2]), torch.arange(6))
-    first, second = (attention(box, query, None, random, "a") for _ in range(2))
+    random = KeyedDropout(SampleRandom([1, 2]), torch.arange(6), 2)
+    first, second = (attention(box, query, None, random, 0) for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.allclose(first, attention(box, query, None, SILENT, "a"))
-    assert not torch.allclose(first, attention(box, query, None, random, "b"))
+    assert not torch.allclose(first, attention(box, query, None, SILENT, 0))
+    assert not torch.allclose(first, attention(box, query, None, random, 1))

@@ -50,9 +50,9 @@ class BEVSampling(RayPoints):
         return self.attention.value_proj((bev + position).permute(0, 1, 3, 4, 2))
 
     def forward(
-        self, boxes: Boxes, query: Tensor, values: Tensor, region: float, dropout: KeyedDropout, site: str
+        self, boxes: Boxes, query: Tensor, values: Tensor, region: float, dropout: KeyedDropout, place: str, layer: int
     ) -> Tensor:
-        """(B, Q, C) queries to (B, Q, C); see `RayPoints.points` for the arguments."""
+        """(B, Q, C) queries to (B, Q, C); see `RayPoints.points` and `KeyedDropout` for the arguments."""
         B, Q, C = query.shape
         grid = self.places(boxes, query, region)
         T, G, K = grid.shape[1], *grid.shape[3:5]
@@ -72,7 +72,7 @@ class BEVSampling(RayPoints):
             weights.reshape(B * T, Q, G, 1, K),
         )
         fused = sampled.view(B, T, Q, C).sum(1)
-        return query + dropout.channels(self.attention.output_proj(fused), self.dropout, site)
+        return query + dropout.channels(self.attention.output_proj(fused), self.dropout, place, layer)
 
     def places(self, boxes: Boxes, query: Tensor, region: float) -> Tensor:
         """(B, T, Q, G, D * P, 2) x, y in [0, 1] of the range."""

@@ -112,9 +112,3 @@ def boxes_from_code(code: Tensor) -> Tensor:
     x, y, log_dx, log_dy, z, log_dz, sin, cos, vx, vy = code.unbind(-1)
     dz = log_dz.exp()
     return torch.stack([x, y, z - dz / 2, log_dx.exp(), log_dy.exp(), dz, torch.atan2(sin, cos), vx, vy], dim=-1)
-
-
-def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """The logit of ``x`` in [0, 1], with both probabilities kept at ``eps`` or more."""
-    x = x.clamp(0, 1)
-    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from racdino.detector.decoder.bev_sampling import BEVSampling
-from racdino.detector.decoder.coordinates import Coordinates, inverse_sigmoid
+from racdino.detector.decoder.coordinates import Coordinates
 from racdino.detector.decoder.keyed_dropout import KeyedDropout
 from racdino.detector.decoder.mixing import AdaptiveMixing
 from racdino.detector.decoder.ray_points import Boxes
@@ -21,20 +21,22 @@ from racdino.detector.decoder.temporal_encoder import RadarTemporalEncoder
 from racdino.detector.decoder.view_sampling import Views, ViewSampling
 
 DROPOUT = 0.1
+_SMALLEST_PROBABILITY = 1e-5
 
 
 @dataclass
 class Scene:
     """What all layers look at, made once per forward pass.
 
-    time_diff: (B, T) seconds by which each frame is older than the current one. hidden: (B or 1, Q, Q) bool, True where
-    the query of the row must not see that of the column; None: all see all.
+    time_diff: (B, T) seconds by which each frame is older than the current one. previous_age: see `age_of_previous`.
+    hidden: (B or 1, Q, Q) bool, True where the query of the row must not see that of the column; None: all see all.
     """
 
     views: Views
     radar_values: Tensor  # (B, T, H, W, C)
     lss_values: Tensor  # (B, T, H, W, C)
     time_diff: Tensor
+    previous_age: Tensor
     hidden: Tensor | None
     dropout: KeyedDropout
 
@@ -110,7 +112,7 @@ class RaCFormerDecoderLayer(nn.Module):
         )
 
     def forward(
-        self, box: Tensor, query: Tensor, scene: Scene, region: float, site: str
+        self, box: Tensor, query: Tensor, scene: Scene, region: float, layer: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One iteration.
 
@@ -118,17 +120,17 @@ class RaCFormerDecoderLayer(nn.Module):
             box: (B, Q, 10) query boxes, without gradient after the first iteration.
             query: (B, Q, C).
             region: half of the stretch of the ray that is sampled, in units of d.
-            site: the iteration's name for `SampleRandom`.
+            layer: the iteration's number.
 
         Returns:
             queries (B, Q, C), logits (B, Q, classes) and refined query boxes (B, Q, 10).
         """
         query = query + self.position_encoder(box[..., :3])
-        query = self._saving_memory(self._attend, box, query, scene, site)
+        query = self._saving_memory(self._attend, box, query, scene, layer)
         boxes = Boxes(box, scene.time_diff)
         radar, lss = (
-            branch(boxes, query, values, region, scene.dropout, f"{site}.{name}")
-            for branch, values, name in (
+            branch(boxes, query, values, region, scene.dropout, place, layer)
+            for branch, values, place in (
                 (self.sampling_radar_bev, scene.radar_values, "radar_bev"),
                 (self.sampling_lss_bev, scene.lss_values, "lss_bev"),
             )
@@ -136,11 +138,11 @@ class RaCFormerDecoderLayer(nn.Module):
         image = self._saving_memory(self._look, boxes, query, scene, region)
         branches = [self.norm2(image), self.norm_radar_bev(radar), self.norm_lss_bev(lss)]
         query = self.norm_fusion(self.fusion(torch.cat(branches, dim=-1)))
-        query = self.norm3(self.ffn(query, scene.dropout, site))
-        return query, self.cls_branch(query), self.refine(box, self.reg_branch(query), scene.time_diff)
+        query = self.norm3(self.ffn(query, scene.dropout, layer))
+        return query, self.cls_branch(query), self.refine(box, self.reg_branch(query), scene.previous_age)
 
-    def _attend(self, box: Tensor, query: Tensor, scene: Scene, site: str) -> Tensor:
-        return self.norm1(self.self_attn(box, query, scene.hidden, scene.dropout, f"{site}.attention"))
+    def _attend(self, box: Tensor, query: Tensor, scene: Scene, layer: int) -> Tensor:
+        return self.norm1(self.self_attn(box, query, scene.hidden, scene.dropout, layer))
 
     def _look(self, boxes: Boxes, query: Tensor, scene: Scene, region: float) -> Tensor:
         return self.mixing(self.sampling(boxes, query, scene.views, region), query)
@@ -155,20 +157,23 @@ class RaCFormerDecoderLayer(nn.Module):
         # Its random numbers are keyed by place, so there is no generator state to put back.
         return checkpoint(part, *arguments, use_reentrant=False, preserve_rng_state=False)
 
-    def refine(self, box: Tensor, change: Tensor, time_diff: Tensor) -> Tensor:
+    def refine(self, box: Tensor, change: Tensor, previous_age: Tensor) -> Tensor:
         """Query boxes moved by what the regression branch says.
 
         theta moves by at most one ray's width, d and z in logit space; sizes, yaw and velocity are replaced. The branch
         speaks of the way since the previous frame; divided by its age that is the velocity.
         """
-        theta = box[..., :1] + (2 * change[..., :1].sigmoid() - 1) / self.num_ray
-        d_z = (inverse_sigmoid(box[..., 1:3]) + change[..., 1:3]).sigmoid()
-        velocity = change[..., 8:]
-        if time_diff.shape[1] > 1:
-            age = time_diff[:, 1]
-            age = torch.where(age < 1e-5, torch.ones_like(age), age)  # no history: the frame was repeated
-            velocity = velocity / age[:, None, None]
-        return torch.cat([theta, d_z, change[..., 3:8], velocity], dim=-1)
+        theta = torch.add(box[..., :1], (change[..., :1] / 2).tanh(), alpha=1 / self.num_ray)  # 2 sigmoid(x) - 1
+        d_z = (torch.logit(box[..., 1:3], eps=_SMALLEST_PROBABILITY) + change[..., 1:3]).sigmoid()
+        return torch.cat([theta, d_z, change[..., 3:8], change[..., 8:] / previous_age], dim=-1)
+
+
+def age_of_previous(time_diff: Tensor) -> Tensor:
+    """(B, 1, 1) seconds since the previous frame out of (B, T) ages; 1 where there is none or it was repeated."""
+    if time_diff.shape[1] == 1:
+        return torch.ones_like(time_diff)[..., None]
+    age = time_diff[:, 1:2, None]
+    return torch.where(age < 1e-5, torch.ones_like(age), age)
 
 
 class FeedForward(nn.Module):
@@ -179,7 +184,7 @@ class FeedForward(nn.Module):
         self.dropout = dropout
         self.layers = nn.Sequential(nn.Sequential(nn.Linear(channels, hidden)), nn.Linear(hidden, channels))
 
-    def forward(self, x: Tensor, dropout: KeyedDropout, site: str) -> Tensor:
+    def forward(self, x: Tensor, dropout: KeyedDropout, layer: int) -> Tensor:
         """(B, Q, C) to (B, Q, C)."""
-        hidden = dropout.channels(F.relu(self.layers[0](x)), self.dropout, f"{site}.ffn.0")
-        return x + dropout.channels(self.layers[1](hidden), self.dropout, f"{site}.ffn.1")
+        hidden = dropout.channels(F.relu(self.layers[0](x)), self.dropout, "ffn.0", layer)
+        return x + dropout.channels(self.layers[1](hidden), self.dropout, "ffn.1", layer)

@@ -31,7 +31,7 @@ class ScaleAdaptiveSelfAttention(nn.Module):
         nn.init.zeros_(self.gen_tau.weight)
         nn.init.uniform_(self.gen_tau.bias, 0.0, 2.0)
 
-    def forward(self, box: Tensor, query: Tensor, hidden: Tensor | None, dropout: KeyedDropout, site: str) -> Tensor:
+    def forward(self, box: Tensor, query: Tensor, hidden: Tensor | None, dropout: KeyedDropout, layer: int) -> Tensor:
         """(B, Q, C) queries with boxes (B, Q, 10) to (B, Q, C).
 
         Args:
@@ -39,17 +39,17 @@ class ScaleAdaptiveSelfAttention(nn.Module):
                 all. Every query must see at least one.
         """
         with torch.no_grad():
-            x, y = self.coordinates.metres_from_polar(box[..., :2]).unbind(-1)
-            distance = torch.hypot(x[:, :, None] - x[:, None], y[:, :, None] - y[:, None])
-        tau = self.gen_tau(query).transpose(1, 2)[..., None]  # (B, heads, Q, 1)
-        bias = distance[:, None] * -tau
+            xy = self.coordinates.metres_from_polar(box[..., :2])
+            nearness = -torch.cdist(xy, xy, compute_mode="donot_use_mm_for_euclid_dist")
+        bias = nearness[:, None] * self.gen_tau(query).transpose(1, 2)[..., None]  # (B, heads, Q, Q)
         if hidden is not None:
-            bias = bias.masked_fill(hidden[:, None], float("-inf"))
+            bias = bias.masked_fill_(hidden[:, None], float("-inf"))
         attn = self.attention["attn"]
-        q, k, v = attn.split(query)
-        logits = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(2, 3)) + bias
-        weights = dropout.attention(logits.softmax(-1), self.dropout, site)
-        return query + attn.out_proj(torch.matmul(weights, v).transpose(1, 2).flatten(2))
+        q, k, v = attn.split(query)  # (B * heads, Q, C / heads)
+        logits = torch.baddbmm(bias.flatten(0, 1), q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)
+        weights = dropout.attention(logits.view_as(bias).softmax(-1), self.dropout, "attention", layer)
+        mixed = torch.bmm(weights.flatten(0, 1), v).view(*bias.shape[:3], -1)
+        return query + attn.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
 class _Projections(nn.Module):
@@ -67,7 +67,7 @@ class _Projections(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, Q, C) to query, key and value, each (B, heads, Q, C / heads)."""
+        """(B, Q, C) to query, key and value, each (B * heads, Q, C / heads)."""
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).flatten(1, 2)
         return q, k, v

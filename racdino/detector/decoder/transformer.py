@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from racdino.detector.decoder.coordinates import Coordinates
-from racdino.detector.decoder.decoder_layer import RaCFormerDecoderLayer, Scene
+from racdino.detector.decoder.decoder_layer import RaCFormerDecoderLayer, Scene, age_of_previous
 from racdino.detector.decoder.keyed_dropout import KeyedDropout
 from racdino.detector.registry import register
 
@@ -129,21 +129,23 @@ class RaCFormerTransformer(nn.Module):
         """
         self._check(features, lidar2img)
         layer = self.decoder["decoder_layer"]
+        time_diff = ages(img_timestamp, self.num_frames).to(query.dtype)
         scene = Scene(
             layer.sampling.views(features, lidar2img, image_size),
             self._radar_values(radar_bev),
             layer.sampling_lss_bev.values(lss_bev),
-            ages(img_timestamp, self.num_frames).to(query.dtype),
+            time_diff,
+            age_of_previous(time_diff),
             hidden,
             dropout,
         )
-        logits, codes = [], []
+        logits, boxes = [], []
         for index, region in enumerate(self.d_region_list):
-            query, scores, box = layer(box, query, scene, region, f"decoder.{index}")
+            query, scores, box = layer(box, query, scene, region, index)
             logits.append(scores)
-            codes.append(self.coordinates.code_from_query(box))
+            boxes.append(box)
             box = box.detach()
-        return torch.stack(logits), torch.stack(codes)
+        return torch.stack(logits), self.coordinates.code_from_query(torch.stack(boxes))
 
     def _check(self, features: Sequence[Tensor], lidar2img: Tensor) -> None:
         images = lidar2img.shape[1]
