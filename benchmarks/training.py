@@ -126,7 +126,6 @@ def _parts(model: Any, batch: Batch, optimiser: Any, trained: list[nn.Parameter]
         (model.img_lss_neck, "forward", "fusion and necks"),
         (model.img_lss_view_transformer, "forward", "view transform"),
         (model, "_radar_bev", "radar encoder"),
-        (model, "_geometries", "view transform"),
         (head, "queries", "queries"),
         (layer.sampling_radar_bev.temporal_encoder, "forward", "temporal encoder"),
         (layer.self_attn, "forward", "self attention"),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from racdino.detector import view_transformer
 from racdino.detector.bev_pool import Ranks
+from racdino.detector.decoder.bev_sampling import BEVSampling
 from racdino.detector.decoder.ray_points import Boxes, RayPoints
 from racdino.detector.decoder.view_sampling import NEAR, Views, ViewSampling
 from racdino.detector.head import HeadOutput
@@ -29,6 +30,8 @@ def make_plain(model: nn.Module) -> nn.Module:
     layer = transformer.decoder["decoder_layer"]
     for branch in (layer.sampling, layer.sampling_radar_bev, layer.sampling_lss_bev):
         branch._moved_along_ray = MethodType(_moved_along_ray, branch)
+    for branch in (layer.sampling_radar_bev, layer.sampling_lss_bev):
+        branch.places = MethodType(_places, branch)
     layer.sampling.views = MethodType(_views, layer.sampling)
     layer.sampling.forward = MethodType(_sample, layer.sampling)
     transformer._radar_values = lambda bev: bev
@@ -73,6 +76,11 @@ def _losses_layer_by_layer(head: Any) -> None:
 def _moved_along_ray(self: RayPoints, xy: Tensor, along: Tensor) -> Tensor:
     theta, d = self.coordinates.polar_from_metres(xy).unbind(-1)
     return self.coordinates.metres_from_polar(torch.stack([theta, d + along[:, None]], dim=-1))
+
+
+def _places(self: BEVSampling, boxes: Boxes, query: Tensor, region: float) -> Tensor:
+    xy, _ = self.points(boxes, query, region, groups_last=False)
+    return self.coordinates.grid_from_metres(xy).flatten(4, 5)
 
 
 def _views(self: ViewSampling, features: Any, lidar2img: Tensor, image_size: tuple[int, int]) -> Any:

@@ -52,9 +52,11 @@ class ImageBranch:
         """(B, K, 3, H, W) normalised images to float32 maps, computed in ``precision`` where autocast says so."""
         batch, count = images.shape[:2]
         with torch.autocast(images.device.type, dtype=precision, enabled=precision is not None):
+            # The adapter first: it keeps a GPU busy for longer than the host needs to queue it and all that follows.
+            adapted = None if self.adapter is None else _maps(self.adapter(images.flatten(0, 1)))
             maps = _maps(self.backbone(images.flatten(0, 1)))
-            if self.adapter is not None and self.fusion is not None:
-                maps = self.fusion(maps, _maps(self.adapter(images.flatten(0, 1))))
+            if adapted is not None and self.fusion is not None:
+                maps = self.fusion(maps, adapted)
             levels = self.neck(maps)
             if self.lss_neck is not None:
                 lss = self.lss_neck(maps[-self.num_lss_maps :])

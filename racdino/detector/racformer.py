@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from racdino.detector import fpn, head, resnet, view_transformer  # noqa: F401  (register what configs name)
 from racdino.detector.batch import Batch, Detections
+from racdino.detector.beside import Beside
 from racdino.detector.image_branch import ImageBranch, build_image_modules, evaluated
 from racdino.detector.image_preprocessing import ImagePreprocessing
 from racdino.detector.radar_encoder import encode_radar, radar_bev_conv
 from racdino.detector.randomness import SampleRandom
 from racdino.detector.registry import build, register
 from racdino.detector.view_transformer import Geometry
-from racdino.detector.voxelisation import Voxelisation
+from racdino.detector.voxelisation import Pillars, Voxelisation
 
 Config = Mapping[str, Any]
 
@@ -128,16 +129,18 @@ class RaCFormer(nn.Module):
         self, batch: Batch, random: SampleRandom | None, targets: tuple[list[Tensor], list[Tensor]] | None
     ) -> tuple[Any, Tensor]:
         images = self.preprocess(batch.img, random)
-        # First what waits for the device or copies to it. Afterwards the host only queues work, and stays ahead.
         queries = self.pts_bbox_head.queries(len(images), targets, random)
-        current, past = self._geometries(batch)
-        radar_bev = self._radar_bev(batch)
+        beside = Beside(images.device)
         grad_images = self.stop_prev_grad * batch.num_cameras
         extract = self._image_branch()
         if self.training and 0 < grad_images < images.shape[1]:
             features = extract.with_gradient_for(images, grad_images, self.image_precision)
         else:
             features = extract(images, self.image_precision)
+        with beside.queue(), torch.no_grad():
+            current, past = self._geometries(batch)
+            pillars = self.radar_voxel_layer([cloud for frames in batch.radar_points for cloud in frames])
+        radar_bev = self._radar_bev(batch, pillars)
         lss_bev, depth_logits = self._lss_bev(batch, features.lss, current, past, random)
         output = self.pts_bbox_head(
             queries,
@@ -186,13 +189,13 @@ class RaCFormer(nn.Module):
             of_past, _ = self.img_lss_view_transformer(older, past, older_depth, older_rcs)
         return torch.cat([bev[:, None], of_past.unflatten(0, (len(features), frames - 1))], 1), logits
 
-    def _radar_bev(self, batch: Batch) -> Tensor:
+    def _radar_bev(self, batch: Batch, pillars: Pillars) -> Tensor:
         """(B, T, C, Y, X)."""
-        clouds = [cloud for frames in batch.radar_points for cloud in frames]
+        samples, frames = len(batch.img), batch.num_frames
         bev = encode_radar(
-            clouds, self.radar_voxel_layer, self.radar_voxel_encoder, self.radar_middle_encoder, self.radar_bev_conv
+            pillars, samples * frames, self.radar_voxel_encoder, self.radar_middle_encoder, self.radar_bev_conv
         )
-        return bev.unflatten(0, (len(batch.img), batch.num_frames))
+        return bev.unflatten(0, (samples, frames))
 
 
 def by_frame(x: Tensor, frames: int, legacy_layout: bool = False) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from racdino.detector.conv_module import ConvModule, batch_norm_keys
 from racdino.detector.registry import register
-from racdino.detector.voxelisation import Pillars, Voxelisation
+from racdino.detector.voxelisation import Pillars
 
 _MMDET3D_RANGE = (0.0, -40.0, -3.0, 70.4, 40.0, 1.0)  # its default, KITTI's; upstream's weights have absorbed the shift
 
@@ -122,14 +122,9 @@ def radar_bev_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def encode_radar(
-    clouds: Sequence[Tensor],
-    voxelisation: Voxelisation,
-    encoder: PillarFeatureNet,
-    scatter: PointPillarsScatter,
-    convolutions: nn.Module,
+    pillars: Pillars, clouds: int, encoder: PillarFeatureNet, scatter: PointPillarsScatter, convolutions: nn.Module
 ) -> Tensor:
-    """Clouds of (n, F) points, n may be 0, to (clouds, C, Y, X)."""
-    pillars = voxelisation(clouds)
+    """The pillars of so many clouds, any of them empty, to (clouds, C, Y, X)."""
     if len(pillars.counts) == 0:
         # A pillar without points, whose vector goes nowhere: every parameter stays in the graph, as DDP requires.
         points, counts, coordinates = pillars
@@ -137,7 +132,7 @@ def encode_radar(
             points.new_zeros(1, *points.shape[1:]), counts.new_zeros(1), coordinates.new_zeros(1, coordinates.shape[1])
         )
         vectors = encoder(empty)
-        canvas = scatter(vectors * 0, empty.coordinates, len(clouds))
+        canvas = scatter(vectors * 0, empty.coordinates, clouds)
     else:
-        canvas = scatter(encoder(pillars), pillars.coordinates, len(clouds))
+        canvas = scatter(encoder(pillars), pillars.coordinates, clouds)
     return convolutions(canvas)
