@@ -10,23 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_detector import CAMERAS, DIM, FRAMES, item, make_batch, small_config
+from small_detector import ADAPTER, CAMERAS, DIM, FRAMES, item, make_batch, small_config
 
 from racdino.detector import build
 from racdino.detector.racformer import by_frame
 
 HERE = Path(__file__).parent
-ADAPTER = {
-    "type": "DinoAdapter",
-    "num_heads": 2,
-    "embed_dim": 24,
-    "depth": 4,
-    "pretrain_size": 56,
-    "pretrained_vit": False,
-    "conv_inplane": 8,
-    "deform_num_heads": 4,
-    "interaction_indexes": [[0, 0], [1, 1], [2, 2], [3, 3]],
-}
 
 
 def detector(**changes):
