@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from racdino.backbones import DinoAdapter
 from racdino.detector.adapter_fusion import AdapterFusion
 from racdino.detector.registry import build
 
@@ -89,6 +90,9 @@ def build_image_modules(
     if dinov2_adapter is not None:
         modules["dinov2_adapter"] = adapter = build(dinov2_adapter)
         modules["adapter_fusion"] = AdapterFusion(img_neck["in_channels"], adapter.embed_dim)
+    for module in modules.values():
+        if isinstance(module, DinoAdapter):
+            module.channels_last = True  # what the fusion and the necks read without a copy
     return modules
 
 

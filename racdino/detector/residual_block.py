@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from racdino.detector.channels_last import as_map, pixels
 from racdino.detector.folded_norm import Folded
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -44,8 +45,8 @@ class _ResidualBlock(torch.autograd.Function):
         inner = _inner(x, weights, biases, strides)
         across = x
         if count > len(strides):
-            across = _as_map(torch.addmm(biases[-1], _pixels(_shrunk(x, strides)), weights[-1].t()), x, strides)
-        out = _convolve_add_relu([x, *inner][-1], weights[last], biases[last], strides[last], across)
+            across = _convolve(_shrunk(x, strides), weights[-1], biases[-1], 1)
+        out = _convolve([x, *inner][-1], weights[last], biases[last], strides[last]).add_(across).relu_()
         ctx.strides, ctx.shift_dtype = strides, tensors[-1].dtype
         ctx.save_for_backward(x, out, *weights, *biases, *([] if recompute else inner))
         return out
@@ -65,7 +66,7 @@ class _ResidualBlock(torch.autograd.Function):
             for index in reversed(range(convolutions)):
                 source = inner[index - 1] if index else x
                 if needed[2 * count + index]:
-                    of_shifts[index] = _pixels(grad).sum(0, dtype=ctx.shift_dtype)
+                    of_shifts[index] = pixels(grad).sum(0, dtype=ctx.shift_dtype)
                 if needed[index]:
                     of_weights[index] = _weight_gradient(grad, source, weights[index], strides[index])
                 if index:
@@ -76,13 +77,13 @@ class _ResidualBlock(torch.autograd.Function):
                 if needed[-1]:  # the shift of the shortcut adds to the same sum as that of the last convolution
                     of_shifts[-1] = of_shifts[convolutions - 1]
                     if of_shifts[-1] is None:
-                        of_shifts[-1] = _pixels(top).sum(0, dtype=ctx.shift_dtype)
+                        of_shifts[-1] = pixels(top).sum(0, dtype=ctx.shift_dtype)
             of_x = None
             if needs_x and count > convolutions:
                 of_x = _input_gradient(grad, x, weights[0], strides[0])
                 _shrunk(of_x, strides).add_(_input_gradient(top, top, weights[-1], 1))
             elif needs_x and weights[0].dim() == 2:
-                of_x = _as_map(_pixels(top).addmm_(_pixels(grad), weights[0]), x)
+                of_x = as_map(pixels(top).addmm_(pixels(grad), weights[0]), x)
             elif needs_x:
                 of_x = _input_gradient(grad, x, weights[0], strides[0]).add_(top)
         return (of_x, None, None, *of_weights, *[None] * count, *of_shifts)
@@ -94,7 +95,7 @@ def _inner(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], strid
     for weight, bias, stride in list(zip(weights, biases, strides, strict=False))[:-1]:
         source = maps[-1] if maps else x
         if weight.dim() == 2:
-            maps.append(_as_map(torch._addmm_activation(bias, _pixels(source), weight.t()), source))
+            maps.append(as_map(torch._addmm_activation(bias, pixels(source), weight.t()), source))
         elif _has_fused_kernel(source):
             maps.append(torch.cudnn_convolution_relu(source, weight, bias, [stride] * 2, [1, 1], [1, 1], 1))
         else:
@@ -102,23 +103,21 @@ def _inner(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], strid
     return maps
 
 
-def _convolve_add_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: int, across: Tensor) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     if weight.dim() == 2:
-        out = _as_map(torch.addmm(bias, _pixels(x), weight.t()), x)
-    else:
-        out = F.conv2d(x, weight, bias, stride, padding=1)
-    return out.add_(across).relu_()
+        return as_map(torch.addmm(bias, pixels(x), weight.t()), x)
+    return F.conv2d(x, weight, bias, stride, padding=1)
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     if weight.dim() == 2:
-        return _pixels(grad).t() @ _pixels(x)
+        return pixels(grad).t() @ pixels(x)
     return _convolution_backward(grad, x, weight, stride, [False, True, False])[1]
 
 
 def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     if weight.dim() == 2:
-        return _as_map(_pixels(grad) @ weight, grad)
+        return as_map(pixels(grad) @ weight, grad)
     of_x = _convolution_backward(grad, x, weight, stride, [True, False, False])[0]
     return of_x.contiguous(memory_format=torch.channels_last)
 
@@ -131,17 +130,6 @@ def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, stride: int, 
 
 def _through_relu(grad: Tensor, out: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last), out, 0)
-
-
-def _pixels(x: Tensor) -> Tensor:
-    """(B, C, H, W) in channels-last memory to (B * H * W, C), the same memory."""
-    return x.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def _as_map(pixels: Tensor, like: Tensor, strides: Sequence[int] = ()) -> Tensor:
-    """(B * H * W, C) to (B, C, H, W), of the size of ``like`` or of that after ``strides``, the same memory."""
-    B, _, H, W = _shrunk(like, strides).shape
-    return pixels.view(B, H, W, -1).permute(0, 3, 1, 2)
 
 
 def _shrunk(x: Tensor, strides: Sequence[int]) -> Tensor:
