@@ -84,7 +84,7 @@ def _views(self: ViewSampling, features: Any, lidar2img: Tensor, image_size: tup
     levels = []
     for level in features:
         B, images, C, H, W = level.shape
-        level = level.reshape(B, T, images // T, G, C // G, H, W).permute(0, 1, 3, 4, 2, 5, 6)
+        level = level.float().reshape(B, T, images // T, G, C // G, H, W).permute(0, 1, 3, 4, 2, 5, 6)
         levels.append(level.reshape(B * T * G, C // G, images // T, H, W))
     none = torch.zeros(0)
     return Views(levels, none, none, lidar2img.unflatten(1, (T, -1)), image_size)  # type: ignore[arg-type]

@@ -15,7 +15,9 @@ from racdino.detector.registry import build
 
 
 class ImageFeatures(NamedTuple):
-    """levels: (B, K, C, H_l, W_l) of each level, finest first; lss: (B, K, C, h, w) for the view transformer."""
+    """levels: (B, K, C, H_l, W_l) of each level, finest first, channels-last and in the precision of the branch: the
+    view sampling widens them where it copies them. lss: (B, K, C, h, w) float32, contiguous, for the view transformer.
+    """
 
     levels: list[Tensor]
     lss: Tensor
@@ -50,7 +52,7 @@ class ImageBranch:
         return [part for part in parts if part is not None]
 
     def __call__(self, images: Tensor, precision: torch.dtype | None) -> ImageFeatures:
-        """(B, K, 3, H, W) normalised images to float32 maps, computed in ``precision`` where autocast says so."""
+        """(B, K, 3, H, W) normalised images to maps, computed in ``precision`` where autocast says so."""
         batch, count = images.shape[:2]
         with torch.autocast(images.device.type, dtype=precision, enabled=precision is not None):
             maps = _maps(self.backbone(images.flatten(0, 1)))
@@ -64,8 +66,10 @@ class ImageBranch:
         if lss is None:
             sizes = [tuple(level.shape[2:]) for level in levels]
             raise ValueError(f"No level of the neck ({sizes}) has the view transformer's size {self.lss_size}.")
+        # The view transformer's plain convolutions want contiguous maps: see DinoAdapter's channels_last.
         return ImageFeatures(
-            [level.float().unflatten(0, (batch, count)) for level in levels], lss.float().unflatten(0, (batch, count))
+            [level.unflatten(0, (batch, count)) for level in levels],
+            lss.float().contiguous().unflatten(0, (batch, count)),
         )
 
     def with_gradient_for(self, images: Tensor, first: int, precision: torch.dtype | None) -> ImageFeatures:
@@ -73,7 +77,7 @@ class ImageBranch:
         trained = self(images[:, :first], precision)
         with evaluated(*self.modules()):
             fixed = self(images[:, first:], precision)
-        levels = [torch.cat(pair, 1) for pair in zip(trained.levels, fixed.levels, strict=True)]
+        levels = [_joined(*pair) for pair in zip(trained.levels, fixed.levels, strict=True)]
         return ImageFeatures(levels, torch.cat([trained.lss, fixed.lss], 1))
 
 
@@ -108,6 +112,12 @@ def evaluated(*modules: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.train(mode)
+
+
+def _joined(trained: Tensor, fixed: Tensor) -> Tensor:
+    """(B, K, C, H, W) and (B, K', C, H, W) to (B, K + K', C, H, W) in channels-last memory."""
+    parts = [level.permute(0, 1, 3, 4, 2) for level in (trained, fixed)]
+    return torch.cat(parts, 1).permute(0, 1, 4, 2, 3)
 
 
 def _maps(output: Any) -> list[Tensor]:
