@@ -1,9 +1,10 @@
 """The plain structure of RaCFormer's description, as a peer: what `racdino.detector` computes, part by part.
 
-Same parameters, same numbers up to rounding. Differs in: points along the ray by angle and distance, and seen by every
-camera with gradient; view sampling by five-dimensional grid_sample, one call per level; the temporal encoder and the
-projections of the BEV maps in every decoder layer; pooling by adding up stored products; the assignment waited for in
-every layer. Backbones, dropout and the order of the parts are ours, so that a ratio says nothing of them.
+Same parameters, same numbers up to rounding. Differs in: the image branch as `image_reference` has it; points along the
+ray by angle and distance, and seen by every camera with gradient; view sampling by five-dimensional grid_sample, one
+call per level; the temporal encoder and the projections of the BEV maps in every decoder layer; pooling by adding up
+stored products; the assignment waited for in every layer. The deformable attention's operator, dropout and the order of
+the parts are ours, so that a ratio says nothing of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from image_reference import make_plain_images
 from torch import Tensor, nn
 
 from racdino.detector import view_transformer
@@ -26,6 +28,7 @@ from racdino.detector.head import HeadOutput
 
 def make_plain(model: nn.Module) -> nn.Module:
     """``model`` (a RaCFormer) itself, computing in the plain way from now on."""
+    make_plain_images(model)
     transformer = model.pts_bbox_head.transformer
     layer = transformer.decoder["decoder_layer"]
     for branch in (layer.sampling, layer.sampling_radar_bev, layer.sampling_lss_bev):
@@ -89,7 +92,7 @@ def _views(self: ViewSampling, features: Any, lidar2img: Tensor, image_size: tup
     levels = []
     for level in features:
         B, images, C, H, W = level.shape
-        level = level.view(B, T, images // T, G, C // G, H, W).permute(0, 1, 3, 4, 2, 5, 6)
+        level = level.float().reshape(B, T, images // T, G, C // G, H, W).permute(0, 1, 3, 4, 2, 5, 6)
         levels.append(level.reshape(B * T * G, C // G, images // T, H, W))
     none = torch.zeros(0)
     return Views(levels, none, none, lidar2img.unflatten(1, (T, -1)), image_size)  # type: ignore[arg-type]

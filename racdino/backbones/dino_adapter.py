@@ -50,7 +50,11 @@ class DinoAdapter(DinoVisionTransformer):
 
     Attributes have the state-dict names of ViT-Adapter and DINOv2; ``mask_token`` is None and thus in no state dict.
     The final norm is kept for its name but not used and not trained, so DDP finds no unused parameter.
+    ``channels_last``, False until the owner sets it, is the memory format of the maps: where plain convolutions follow
+    them, channels-last maps would give 1x1 weights gradients of other strides, at which DDP warns.
     """
+
+    channels_last = False
 
     def __init__(
         self,
@@ -178,11 +182,12 @@ class DinoAdapter(DinoVisionTransformer):
         if self.add_vit_feature:
             maps = [level + _resized(vit_map, level) for level, vit_map in zip(maps, vit_maps, strict=True)]
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         outputs = [
-            _Crop.apply(norm(for_batch_norm(level)), height // stride, width // stride)
+            _Crop.apply(norm(for_batch_norm(level)), height // stride, width // stride, memory_format)
             for norm, level, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
         ]
-        return outputs, _Crop.apply(vit_maps[-1], height // patch, width // patch)
+        return outputs, _Crop.apply(vit_maps[-1], height // patch, width // patch, memory_format)
 
     def _finest(self, c1: Tensor, c2: Tensor) -> Tensor:
         """``fc1(c1) + resize(up(c2))``, (B, C, H, W) like all maps here in channels-last memory."""
@@ -222,25 +227,22 @@ def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class _Crop(torch.autograd.Function):
-    """The upper left part of channels-last maps, contiguous. The gradient is channels-last, in one pass over memory.
-
-    Contiguous: channels-last maps would give weights in later layers gradients of other strides, at which DDP warns.
-    """
+    """The upper left part of channels-last maps. The gradient is channels-last, in one pass over memory."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, height: int, width: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, height: int, width: int, memory_format: torch.memory_format) -> Tensor:
         ctx.shape = x.shape
-        return x[:, :, :height, :width].contiguous()
+        return x[:, :, :height, :width].contiguous(memory_format=memory_format)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         height, width = grad.shape[2:]
         full = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
         full[:, :, :height, :width] = grad
         full[:, :, height:] = 0
         full[:, :, :, width:] = 0
-        return full, None, None
+        return full, None, None, None
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -14,8 +14,16 @@ T = TypeVar("T")
 
 class _Entry(NamedTuple):
     value: Any
-    source: Tensor  # the parameter's memory, held so that nothing else can take its address
-    version: int
+    sources: list[Tensor]  # the parameters' memory, held so that nothing else can take their addresses
+    versions: list[int]
+
+    def holds_for(self, parameters: Sequence[Tensor]) -> bool:
+        return len(parameters) == len(self.sources) and all(
+            version == parameter._version
+            and source.data_ptr() == parameter.data_ptr()
+            and source.dtype == parameter.dtype
+            for source, version, parameter in zip(self.sources, self.versions, parameters, strict=True)
+        )
 
 
 class _Kept(dict[Hashable, Any]):
@@ -34,7 +42,7 @@ class _Kept(dict[Hashable, Any]):
 class Remembering(nn.Module):
     """A module that keeps values derived from its frozen parameters. They are in no state dict, copy or pickle.
 
-    A value is computed again when its parameter is another one, has moved (``.to()``) or was written to
+    A value is computed again when a parameter of it is another one, has moved (``.to()``) or was written to
     (``load_state_dict``, ``p.mul_()``), all of which torch counts. It does not count writes through ``p.data``: so
     nothing is remembered of a parameter that trains, and a frozen one has to be written to under ``torch.no_grad``
     instead. Nothing is remembered either while torch compiles, traces, or captures a CUDA graph.
@@ -55,19 +63,16 @@ class Remembering(nn.Module):
             return parameter
         return self.remembered((name, dtype), parameter, lambda parameter: parameter.to(dtype))
 
-    def remembered(self, key: Hashable, parameter: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """``compute(parameter)``, from an earlier call with the same ``key`` where that still holds."""
-        if parameter.requires_grad or not _may_keep(parameter.device) or parameter.is_inference():
-            return compute(parameter)
+    def remembered(self, key: Hashable, parameters: Tensor | Sequence[Tensor], compute: Callable[..., T]) -> T:
+        """``compute(*parameters)``, from an earlier call with the same ``key`` where that still holds."""
+        if isinstance(parameters, Tensor):
+            parameters = (parameters,)
+        if not _may_keep(parameters[0].device) or any(p.requires_grad or p.is_inference() for p in parameters):
+            return compute(*parameters)
         entry = self._kept.get(key)
-        if (
-            entry is None
-            or entry.source.data_ptr() != parameter.data_ptr()
-            or entry.source.dtype != parameter.dtype
-            or entry.version != parameter._version
-        ):
+        if entry is None or not entry.holds_for(parameters):
             with torch.inference_mode(False), torch.no_grad():
-                entry = _Entry(compute(parameter), parameter.detach(), parameter._version)
+                entry = _Entry(compute(*parameters), [p.detach() for p in parameters], [p._version for p in parameters])
             self._kept.keep(key, entry)
         return entry.value
 

@@ -1,4 +1,4 @@
-"""Feature pyramids over the backbone's maps. Source: Lin et al. 2017, arXiv:1612.03144."""
+"""Feature pyramids over the backbone's maps, in channels-last memory. Source: Lin et al. 2017, arXiv:1612.03144."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from racdino.backbones.spatial_prior import project
 from racdino.detector.conv_module import ConvModule
 from racdino.detector.registry import register
 
@@ -15,8 +16,18 @@ def _top_down(laterals: list[Tensor]) -> list[Tensor]:
     """Each level plus what is above it, nearest neighbour; coarsest last."""
     merged = laterals[-1:]
     for lateral in reversed(laterals[:-1]):
-        merged.insert(0, lateral + F.interpolate(merged[0], size=lateral.shape[2:], mode="nearest"))
+        merged.insert(0, _with_upsampled(lateral, merged[0]))
     return merged
+
+
+def _with_upsampled(x: Tensor, above: Tensor) -> Tensor:
+    """(B, C, H, W) plus (B, C, h, w) repeated to its size; of twice the size in one pass, as all even levels are."""
+    height, width = above.shape[2:]
+    if x.shape[2:] != (2 * height, 2 * width):
+        return x + F.interpolate(above, size=x.shape[2:], mode="nearest")
+    blocks = x.permute(0, 2, 3, 1).unflatten(2, (width, 2)).unflatten(1, (height, 2))
+    blocks = blocks + above.permute(0, 2, 3, 1)[:, :, None, :, None]
+    return blocks.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 class _Pyramid(nn.Module):
@@ -28,7 +39,7 @@ class _Pyramid(nn.Module):
     def merge(self, maps: Sequence[Tensor]) -> list[Tensor]:
         if len(maps) != len(self.lateral_convs):
             raise ValueError(f"The neck takes {len(self.lateral_convs)} maps and was given {len(maps)}.")
-        return _top_down([conv(x) for conv, x in zip(self.lateral_convs, maps, strict=True)])
+        return _top_down([project(lateral.conv, x) for lateral, x in zip(self.lateral_convs, maps, strict=True)])
 
 
 @register("FPN")

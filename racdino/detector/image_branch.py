@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from racdino.backbones import DinoAdapter
 from racdino.detector.adapter_fusion import AdapterFusion
 from racdino.detector.registry import build
 
 
 class ImageFeatures(NamedTuple):
-    """levels: (B, K, C, H_l, W_l) of each level, finest first; lss: (B, K, C, h, w) for the view transformer."""
+    """levels: (B, K, C, H_l, W_l) of each level, finest first, channels-last and in the precision of the branch: the
+    view sampling widens them where it copies them. lss: (B, K, C, h, w) float32, contiguous, for the view transformer.
+    """
 
     levels: list[Tensor]
     lss: Tensor
@@ -49,7 +52,7 @@ class ImageBranch:
         return [part for part in parts if part is not None]
 
     def __call__(self, images: Tensor, precision: torch.dtype | None) -> ImageFeatures:
-        """(B, K, 3, H, W) normalised images to float32 maps, computed in ``precision`` where autocast says so."""
+        """(B, K, 3, H, W) normalised images to maps, computed in ``precision`` where autocast says so."""
         batch, count = images.shape[:2]
         with torch.autocast(images.device.type, dtype=precision, enabled=precision is not None):
             # The adapter first: it keeps a GPU busy for longer than the host needs to queue it and all that follows.
@@ -65,8 +68,10 @@ class ImageBranch:
         if lss is None:
             sizes = [tuple(level.shape[2:]) for level in levels]
             raise ValueError(f"No level of the neck ({sizes}) has the view transformer's size {self.lss_size}.")
+        # The view transformer's plain convolutions want contiguous maps: see DinoAdapter's channels_last.
         return ImageFeatures(
-            [level.float().unflatten(0, (batch, count)) for level in levels], lss.float().unflatten(0, (batch, count))
+            [level.unflatten(0, (batch, count)) for level in levels],
+            lss.float().contiguous().unflatten(0, (batch, count)),
         )
 
     def with_gradient_for(self, images: Tensor, first: int, precision: torch.dtype | None) -> ImageFeatures:
@@ -74,7 +79,7 @@ class ImageBranch:
         trained = self(images[:, :first], precision)
         with evaluated(*self.modules()):
             fixed = self(images[:, first:], precision)
-        levels = [torch.cat(pair, 1) for pair in zip(trained.levels, fixed.levels, strict=True)]
+        levels = [_joined(*pair) for pair in zip(trained.levels, fixed.levels, strict=True)]
         return ImageFeatures(levels, torch.cat([trained.lss, fixed.lss], 1))
 
 
@@ -91,6 +96,9 @@ def build_image_modules(
     if dinov2_adapter is not None:
         modules["dinov2_adapter"] = adapter = build(dinov2_adapter)
         modules["adapter_fusion"] = AdapterFusion(img_neck["in_channels"], adapter.embed_dim)
+    for module in modules.values():
+        if isinstance(module, DinoAdapter):
+            module.channels_last = True  # what the fusion and the necks read without a copy
     return modules
 
 
@@ -106,6 +114,12 @@ def evaluated(*modules: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.train(mode)
+
+
+def _joined(trained: Tensor, fixed: Tensor) -> Tensor:
+    """(B, K, C, H, W) and (B, K', C, H, W) to (B, K + K', C, H, W) in channels-last memory."""
+    parts = [level.permute(0, 1, 3, 4, 2) for level in (trained, fixed)]
+    return torch.cat(parts, 1).permute(0, 1, 4, 2, 3)
 
 
 def _maps(output: Any) -> list[Tensor]:

@@ -1,5 +1,7 @@
 """ResNet as OpenMMLab's configs describe it: torchvision's network, several maps out, stages frozen on demand.
 
+Computed differently than there: batch norms in eval mode are folded into the convolutions, 1x1 convolutions are
+products over pixels, and everything is in channels-last memory.
 Source: He et al. 2016, arXiv:1512.03385; the stride sits in the 3x3 convolution ("pytorch" style).
 """
 
@@ -9,12 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet as torchvision_resnet
 
+from racdino.backbones.frozen import Remembering
+from racdino.backbones.layers import for_batch_norm
+from racdino.backbones.spatial_prior import project
 from racdino.detector.conv_module import batch_norm_keys
+from racdino.detector.folded_norm import Folded, Layer, compute_dtype, fold
 from racdino.detector.registry import register
+from racdino.detector.residual_block import residual_block
 
 _BASIC = torchvision_resnet.BasicBlock
 _BOTTLENECK = torchvision_resnet.Bottleneck
@@ -28,7 +36,7 @@ _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
 
 
 @register("ResNet")
-class ResNet(torchvision_resnet.ResNet):
+class ResNet(Remembering, torchvision_resnet.ResNet):
     """Image backbone with torchvision's (and upstream's) state-dict names, without the classifier.
 
     Args:
@@ -44,6 +52,10 @@ class ResNet(torchvision_resnet.ResNet):
     Raises:
         ValueError: a depth or style that is not here, or weights asked for in the wrong place.
     """
+
+    conv1: nn.Conv2d
+    bn1: nn.BatchNorm2d
+    maxpool: nn.MaxPool2d
 
     def __init__(
         self,
@@ -107,13 +119,81 @@ class ResNet(torchvision_resnet.ResNet):
         return self
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised images to one map per index: stage i has stride 4 * 2**i, sizes rounded up."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        """(B, 3, H, W) normalised images to one map per index: stage i has stride 4 * 2**i, sizes rounded up.
+
+        The maps are in channels-last memory.
+        """
+        blocks = [block for stage in range(self.num_stages) for block in getattr(self, f"layer{stage + 1}")]
+        dtype = compute_dtype(x)
+        folded = self._folded(
+            [Layer(self.conv1, self.bn1), *(layer for block in blocks for layer in _layers(block))], dtype
+        )
+        x = x.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = self.maxpool(self._stem(x, folded.get(self.conv1)))
         maps = []
         for stage in range(self.num_stages):
             for block in getattr(self, f"layer{stage + 1}"):
-                recompute = self.with_cp and torch.is_grad_enabled() and x.requires_grad
-                x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+                x = self._block(block, x, folded)
             if stage in self.out_indices:
                 maps.append(x)
         return maps
+
+    def _folded(self, layers: list[Layer], dtype: torch.dtype) -> dict[nn.Module, Folded]:
+        """Those that can be, by their convolution. What is frozen is folded once."""
+        trained: list[Layer] = []
+        frozen: list[Layer] = []
+        for layer in layers:
+            if layer.foldable:
+                trains = any(tensor.requires_grad for tensor in layer.tensors())
+                (trained if trains else frozen).append(layer)
+        folded = fold(trained, dtype)
+        if frozen:
+            sources = [tensor for layer in frozen for tensor in layer.tensors()]
+            folded += self.remembered(("folded", dtype), sources, lambda *_: fold(frozen, dtype))
+        return {layer.conv: one for layer, one in zip(trained + frozen, folded, strict=True)}
+
+    def _stem(self, x: Tensor, folded: Folded | None) -> Tensor:
+        if folded is None:
+            return F.relu(self.bn1(for_batch_norm(self.conv1(x))), inplace=True)
+        return F.relu(F.conv2d(x, folded.weight, folded.shift.to(x.dtype), stride=2, padding=3), inplace=True)
+
+    def _block(self, block: Any, x: Tensor, folded: dict[nn.Module, Folded]) -> Tensor:
+        layers = _layers(block)
+        if all(layer.conv in folded for layer in layers):
+            convolutions = [folded[layer.conv] for layer in layers]
+            shortcut = convolutions.pop() if block.downsample is not None else None
+            strides = [layer.conv.stride[0] for layer in layers[: len(convolutions)]]
+            return residual_block(x, convolutions, strides, shortcut, self.with_cp)
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(_normalised_block, block, x, use_reentrant=False, preserve_rng_state=False)
+        return _normalised_block(block, x)
+
+
+def _layers(block: Any) -> list[Layer]:
+    """Of a block, that of its shortcut last."""
+    layers = [Layer(block.conv1, block.bn1), Layer(block.conv2, block.bn2)]
+    if hasattr(block, "conv3"):
+        layers.append(Layer(block.conv3, block.bn3))
+    if block.downsample is not None:
+        layers.append(Layer(*block.downsample))
+    return layers
+
+
+def _normalised_block(block: Any, x: Tensor) -> Tensor:
+    """torchvision's block where its norms are in training mode, 1x1 convolutions as products."""
+    across = x
+    *layers, last = (layer for layer in _layers(block))
+    if block.downsample is not None:
+        across = _normalised(last, x)
+    else:
+        layers.append(last)
+    for layer in layers[:-1]:
+        x = F.relu(_normalised(layer, x), inplace=True)
+    return F.relu(_normalised(layers[-1], x) + across, inplace=True)
+
+
+def _normalised(layer: Layer, x: Tensor) -> Tensor:
+    conv, norm = layer
+    stride = conv.stride[0]
+    x = project(conv, x[:, :, ::stride, ::stride]) if conv.kernel_size == (1, 1) else conv(x)
+    return norm(for_batch_norm(x))

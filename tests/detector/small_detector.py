@@ -11,6 +11,17 @@ from racdino.detector.batch import Batch
 
 HEIGHT, WIDTH, FRAMES, CAMERAS, DIM = 64, 96, 2, 6, 32
 RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
+ADAPTER = {
+    "type": "DinoAdapter",
+    "num_heads": 2,
+    "embed_dim": 24,
+    "depth": 4,
+    "pretrain_size": 56,
+    "pretrained_vit": False,
+    "conv_inplane": 8,
+    "deform_num_heads": 4,
+    "interaction_indexes": [[0, 0], [1, 1], [2, 2], [3, 3]],
+}
 
 
 def small_config(frames: int = FRAMES, **changes: Any) -> dict[str, Any]:

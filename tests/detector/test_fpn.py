@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from racdino.detector.fpn import FPN, CustomFPN
 
 MmdetFPN = pytest.importorskip("mmdet.models", reason="mmdet is not installed").FPN
-SIZES = [(16, 22), (8, 11), (4, 6), (2, 3)]  # odd ones too
+SIZES = [(16, 22), (8, 11), (4, 6), (2, 3)]  # odd ones too, and such as are no doubles
 
 
 @pytest.mark.parametrize("num_outs", [4, 5])
@@ -32,6 +32,16 @@ def test_custom_fpn_is_one_merged_map():
     conv = neck.fpn_convs[0].conv
     expected = F.conv2d(neck.lateral_convs[0].conv(fine) + up, conv.weight, conv.bias, padding=1)
     torch.testing.assert_close(neck([fine, coarse]), expected)
+
+
+def test_maps_stay_channels_last_and_weights_get_gradients_in_their_strides():
+    neck = FPN([8, 16], 12, 2)
+    maps = [torch.randn(2, 8, 4, 6), torch.randn(2, 16, 2, 3)]
+    maps = [x.contiguous(memory_format=torch.channels_last).requires_grad_() for x in maps]
+    outputs = neck(maps)
+    sum(x.square().sum() for x in outputs).backward()
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in [*outputs, *(x.grad for x in maps)])
+    assert all(p.grad.stride() == p.stride() for p in neck.parameters())  # else DDP warns
 
 
 def test_wrong_numbers_of_maps_are_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +55,71 @@ def test_what_is_trained_equals_mmdet(frozen_stages, norm_eval):
     }
     norms = {n: m.training for n, m in theirs.named_modules() if isinstance(m, nn.BatchNorm2d)}
     assert {n: m.training for n, m in ours.named_modules() if isinstance(m, nn.BatchNorm2d)} == norms
+
+
+def plain_forward(model: ResNet, x: torch.Tensor) -> list[torch.Tensor]:
+    """torchvision's, by its own modules."""
+    x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
+    maps = []
+    for stage in range(4):
+        x = getattr(model, f"layer{stage + 1}")(x)
+        maps.append(x)
+    return maps
+
+
+@pytest.mark.parametrize("norm_eval", [True, False])
+@pytest.mark.parametrize("with_cp", [True, False])
+@pytest.mark.parametrize(("depth", "frozen_stages"), [(18, -1), (50, -1), (50, 1)])
+@pytest.mark.parametrize("trained_norms", [True, False])
+def test_values_and_gradients_are_those_of_torchvisions_layers(depth, frozen_stages, with_cp, norm_eval, trained_norms):
+    torch.manual_seed(0)
+    keys = {"depth": depth, "frozen_stages": frozen_stages, "norm_eval": norm_eval, "zero_init_residual": False}
+    norm_cfg = {"type": "BN", "requires_grad": trained_norms}
+    ours = randomise(ResNet(**{**KEYS, **keys, "norm_cfg": norm_cfg}, with_cp=with_cp)).double()
+    with torch.no_grad():
+        for norm in ours._norms():
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.uniform_(-0.5, 0.5)
+            norm.running_mean.uniform_(-0.5, 0.5)
+    plain = copy.deepcopy(ours)
+    results = []
+    for model, forward in ((ours, ours.forward), (plain, lambda x: plain_forward(plain, x))):
+        x = torch.randn(
+            2, 3, 45, 70, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True
+        )
+        maps = forward(x)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        gradients = torch.autograd.grad(sum(level.sin().sum() for level in maps), [x, *trained.values()])
+        results.append([*maps, *gradients])
+    for got, want in zip(*results, strict=True):
+        assert (got - want).abs().max() <= 1e-10 * want.abs().max()
+    assert all(p.grad_fn is None for p in ours.parameters())
+    if not with_cp:  # which updates running statistics twice
+        for (name, got), want in zip(ours.named_buffers(), plain.buffers(), strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def test_gradients_have_the_strides_of_their_weights():
+    """For 1x1 weights too, where a convolution of channels-last maps gives others, at which DDP warns."""
+    for norm_eval in (True, False):
+        model = ResNet(**{**KEYS, "norm_eval": norm_eval})
+        sum(level.mean() for level in model(torch.randn(1, 3, 64, 64))).backward()
+        for parameter in model.parameters():
+            assert parameter.grad is None or parameter.grad.stride() == parameter.stride()
+
+
+def test_frozen_layers_are_folded_once_and_again_when_they_change():
+    model = ResNet(**KEYS, zero_init_residual=False)
+    x = torch.randn(1, 3, 64, 64)
+    before = [level.detach() for level in model(x)]
+    kept = model._kept["folded", torch.float32]
+    model(x)
+    assert model._kept["folded", torch.float32] is kept
+    with torch.no_grad():
+        model.layer1[1].bn2.running_mean.add_(1)
+    assert not torch.equal(model(x)[0], before[0])
+    plain = plain_forward(model, x)
+    torch.testing.assert_close(model(x)[0], plain[0], rtol=1e-4, atol=1e-4)
 
 
 def test_recomputing_activations_changes_no_gradient():

@@ -107,6 +107,27 @@ def test_one_tall_map_reads_as_5d_grid_sample_does_and_views_do_not_bleed():
     torch.testing.assert_close(read(views, place, view, weights, ms_deform_attn_reference), found)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_views_are_stacked_with_a_row_of_zeros_after_each(channels_last):
+    sampler, features, lidar2img, *_ = make()
+    B, T, N, C, G = 2, 2, 3, 8, 2
+    expected, leaves = [], []
+    for level in features:
+        if channels_last:
+            level = level.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (B, T * N))
+        leaves.append(level.requires_grad_())
+        tall = F.pad(level, (0, 0, 0, 1)).view(B * T, N, G, C // G, -1, level.shape[-1])
+        expected.append(tall.permute(0, 1, 4, 5, 2, 3).reshape(B * T, -1, G, C // G))
+    values, expected = sampler.views(leaves, lidar2img, SIZE).values, torch.cat(expected, dim=1)
+    assert torch.equal(values, expected)
+    upstream = torch.randn_like(expected)
+    gradients = [torch.autograd.grad(x, leaves, upstream) for x in (values, expected)]
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    half = sampler.views([level.bfloat16() for level in leaves], lidar2img, SIZE).values
+    assert half.dtype == torch.float32
+    assert torch.equal(half, expected.bfloat16().float())
+
+
 def test_plain_torch_and_our_operator_agree_in_values_and_gradients():
     sampler, features, lidar2img, box, query, time_diff = make()
     results = []

@@ -11,12 +11,12 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from racdino.detector.constants import constant
 from racdino.detector.decoder.coordinates import Coordinates
 from racdino.detector.decoder.ray_points import Boxes, RayPoints
+from racdino.detector.decoder.tall_maps import tall_maps
 from racdino.ops import ms_deform_attn, ms_deform_attn_reference
 
 NEAR = 1e-5  # metres in front of the camera from which on a point counts as visible
@@ -64,18 +64,16 @@ class ViewSampling(RayPoints):
         self.scale_weights = nn.Linear(embed_dims, points * num_levels)
 
     def views(self, features: Sequence[Tensor], lidar2img: Tensor, image_size: tuple[int, int]) -> Views:
-        """Features per level (B, T * N, C, H, W) and lidar2img (B, T * N, 4, 4), made ready for `forward`."""
+        """Features per level (B, T * N, C, H, W) and lidar2img (B, T * N, 4, 4), made ready for `forward`.
+
+        16-bit features become float32 on the way. They are best in channels-last memory.
+        """
         T, G = self.num_frames, self.num_groups
-        maps, shapes = [], []
-        for level in features:
-            tall = F.pad(level, (0, 0, 0, 1))
-            B, images, C, rows, W = tall.shape
-            tall = tall.view(B * T, images // T, G, C // G, rows, W).permute(0, 1, 4, 5, 2, 3)
-            maps.append(tall.reshape(B * T, -1, G, C // G))
-            shapes.append((images // T * rows, W))
+        levels = [level.permute(0, 1, 3, 4, 2).unflatten(1, (T, -1)).flatten(0, 1) for level in features]
+        shapes = [(N * (H + 1), W) for _, N, H, W, _ in (level.shape for level in levels)]
         starts = [0, *accumulate(rows * W for rows, W in shapes[:-1])]
         return Views(
-            torch.cat(maps, dim=1),
+            tall_maps(levels).unflatten(2, (G, -1)),
             constant(tuple(shapes), torch.int64, lidar2img.device),
             constant(tuple(starts), torch.int64, lidar2img.device),
             lidar2img.unflatten(1, (T, -1)),
