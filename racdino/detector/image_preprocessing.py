@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from racdino.detector.constants import constant
 from racdino.detector.randomness import SampleRandom
 
 _DRAWS = 12  # uniform numbers that one image's photometric distortion reads
@@ -98,7 +99,7 @@ def shift_hsv(x: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
     sector = torch.where(chroma > 0, sector.gather(1, largest[:, None])[:, 0], 0) + hue[:, None, None] / 60
     chroma = chroma * saturation[:, None, None]
     # Each channel falls from the value by at most the chroma, by a trapezoid over the six sectors of the hue.
-    k = (sector[:, None] + sector.new_tensor([1, 3, 5])[:, None, None]) % 6
+    k = (sector[:, None] + constant((1, 3, 5), sector.dtype, sector.device)[:, None, None]) % 6
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from racdino.detector.constants import constant
 from racdino.detector.conv_module import ConvModule, batch_norm_keys
 from racdino.detector.registry import register
 from racdino.detector.voxelisation import Pillars
@@ -86,8 +87,9 @@ class PillarFeatureNet(nn.Module):
         if self.with_cluster_center:
             features.append(xyz - xyz.sum(1, keepdim=True) / counts.clamp(min=1)[:, None, None].to(xyz.dtype))
         if self.with_voxel_center:
-            cell = coordinates[:, [3, 2, 1]].to(xyz.dtype)
-            features.append(xyz - (cell * xyz.new_tensor(self.size) + xyz.new_tensor(self.centre))[:, None])
+            cell = coordinates[:, 1:].flip(1).to(xyz.dtype)
+            size, centre = (constant(numbers, xyz.dtype, xyz.device) for numbers in (self.size, self.centre))
+            features.append(xyz - (cell * size + centre)[:, None])
         present = torch.arange(points.shape[1], device=points.device) < counts[:, None]
         x = torch.cat(features, 2) * present[..., None]
         for layer in self.pfn_layers:

@@ -126,7 +126,7 @@ class RaCFormerDecoderLayer(nn.Module):
             queries (B, Q, C), logits (B, Q, classes) and refined query boxes (B, Q, 10).
         """
         query = query + self.position_encoder(box[..., :3])
-        query = self._saving_memory(self._attend, box, query, scene, layer)
+        query = self.norm1(self.self_attn(box, query, scene.hidden, scene.dropout, layer))
         boxes = Boxes(box, scene.time_diff)
         radar, lss = (
             branch(boxes, query, values, region, scene.dropout, place, layer)
@@ -141,16 +141,13 @@ class RaCFormerDecoderLayer(nn.Module):
         query = self.norm3(self.ffn(query, scene.dropout, layer))
         return query, self.cls_branch(query), self.refine(box, self.reg_branch(query), scene.previous_age)
 
-    def _attend(self, box: Tensor, query: Tensor, scene: Scene, layer: int) -> Tensor:
-        return self.norm1(self.self_attn(box, query, scene.hidden, scene.dropout, layer))
-
     def _look(self, boxes: Boxes, query: Tensor, scene: Scene, region: float) -> Tensor:
         return self.mixing(self.sampling(boxes, query, scene.views, region), query)
 
     def _saving_memory(self, part: Callable[..., Tensor], *arguments: object) -> Tensor:
         """``part(*arguments)``; in training its activations are computed again when the gradient needs them.
 
-        Of a layer that is worth it for self attention and mixing. The BEV branches keep a hundredth of those.
+        Of a layer that is worth it for the mixing, whose numbers per query are many. The rest keeps a tenth of that.
         """
         if not (self.with_cp and self.training and torch.is_grad_enabled()):
             return part(*arguments)

@@ -39,8 +39,8 @@ class ScaleAdaptiveSelfAttention(nn.Module):
                 all. Every query must see at least one.
         """
         with torch.no_grad():
-            xy = self.coordinates.metres_from_polar(box[..., :2])
-            nearness = -torch.cdist(xy, xy, compute_mode="donot_use_mm_for_euclid_dist")
+            place = torch.view_as_complex(self.coordinates.metres_from_polar(box[..., :2]))
+            nearness = -(place[:, :, None] - place[:, None]).abs()  # torch.cdist: 1.8 ms on an H100
         bias = nearness[:, None] * self.gen_tau(query).transpose(1, 2)[..., None]  # (B, heads, Q, Q)
         if hidden is not None:
             bias = bias.masked_fill_(hidden[:, None], float("-inf"))
