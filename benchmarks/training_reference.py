@@ -2,9 +2,9 @@
 
 Same parameters, same numbers up to rounding. Differs in: the image branch as `image_reference` has it; points along the
 ray by angle and distance, and seen by every camera with gradient; view sampling by five-dimensional grid_sample, one
-call per level; the temporal encoder and the projections of the BEV maps in every decoder layer; pooling by adding up
-stored products; the assignment waited for in every layer. The deformable attention's operator, dropout and the order of
-the parts are ours, so that a ratio says nothing of them.
+call per level; the temporal encoder and the projections of the BEV maps in every decoder layer; the queries' linear
+layers one by one; pooling by adding up stored products; the assignment waited for in every layer. The deformable
+attention's operator, dropout and the order of the parts are ours, so that a ratio says nothing of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from racdino.detector import view_transformer
 from racdino.detector.bev_pool import Ranks
 from racdino.detector.decoder.bev_sampling import BEVSampling
+from racdino.detector.decoder.decoder_layer import Scene
+from racdino.detector.decoder.joined_linear import Numbers
 from racdino.detector.decoder.ray_points import Boxes, RayPoints
 from racdino.detector.decoder.view_sampling import NEAR, Views, ViewSampling
 from racdino.detector.head import HeadOutput
@@ -40,6 +42,7 @@ def make_plain(model: nn.Module) -> nn.Module:
     transformer._radar_values = lambda bev: bev
     _projected_in_each_layer(layer.sampling_radar_bev, layer.sampling_radar_bev.temporal_encoder)
     _projected_in_each_layer(layer.sampling_lss_bev, nn.Identity())
+    _linear_layers_apart(layer)
     _losses_layer_by_layer(model.pts_bbox_head)
     lss = model.img_lss_view_transformer.forward
 
@@ -55,10 +58,20 @@ def _projected_in_each_layer(branch: Any, encoder: nn.Module) -> None:
     values, forward = branch.values, branch.forward
     branch.values = lambda bev: bev
 
-    def encode_and_look(boxes: Boxes, query: Tensor, bev: Tensor, *others: Any) -> Tensor:
-        return forward(boxes, query, values(encoder(bev)), *others)
+    def encode_and_look(boxes: Boxes, query: Tensor, numbers: Numbers, bev: Tensor, *others: Any) -> Tensor:
+        return forward(boxes, query, numbers, values(encoder(bev)), *others)
 
     branch.forward = encode_and_look
+
+
+def _linear_layers_apart(layer: Any) -> None:
+    forward = layer.forward
+
+    def apart(box: Tensor, query: Tensor, scene: Scene, *others: Any) -> Any:
+        scene.linears = lambda x: {linear: linear(x) for linear in layer.linears()}  # type: ignore[assignment]
+        return forward(box, query, scene, *others)
+
+    layer.forward = apart
 
 
 def _losses_layer_by_layer(head: Any) -> None:
@@ -81,8 +94,8 @@ def _moved_along_ray(self: RayPoints, xy: Tensor, along: Tensor) -> Tensor:
     return self.coordinates.metres_from_polar(torch.stack([theta, d + along[:, None]], dim=-1))
 
 
-def _places(self: BEVSampling, boxes: Boxes, query: Tensor, region: float) -> Tensor:
-    xy, _ = self.points(boxes, query, region, groups_last=False)
+def _places(self: BEVSampling, boxes: Boxes, numbers: Numbers, region: float) -> Tensor:
+    xy, _ = self.points(boxes, numbers, region, groups_last=False)
     return self.coordinates.grid_from_metres(xy).flatten(4, 5)
 
 
@@ -98,15 +111,15 @@ def _views(self: ViewSampling, features: Any, lidar2img: Tensor, image_size: tup
     return Views(levels, none, none, lidar2img.unflatten(1, (T, -1)), image_size)  # type: ignore[arg-type]
 
 
-def _sample(self: ViewSampling, boxes: Boxes, query: Tensor, views: Any, region: float) -> Tensor:
-    xy, z = self.points(boxes, query, region, groups_last=True)
+def _sample(self: ViewSampling, boxes: Boxes, numbers: Numbers, views: Any, region: float) -> Tensor:
+    xy, z = self.points(boxes, numbers, region, groups_last=True)
     assert z is not None
     B, T, Q = xy.shape[:3]
     G, K = self.num_groups, self.depth_num * self.num_points
     points = torch.cat([xy, z[:, None, ..., None].expand(*xy.shape[:-1], 1)], dim=-1).view(B, T, -1, 3)
     place, view = _first_valid_view(points, views.lidar2img, views.image_size)
     num_views = views.lidar2img.shape[2]
-    weights = self.scale_weights(query).view(B, Q, G, T, K, self.num_levels).softmax(-1)
+    weights = numbers[self.scale_weights].view(B, Q, G, T, K, self.num_levels).softmax(-1)
     weights = weights.permute(5, 0, 3, 2, 1, 4).reshape(self.num_levels, B * T * G, 1, Q, K, 1)
     place = torch.cat([place, (view / (num_views - 1))[..., None]], -1) * 2 - 1
     place = place.view(B, T, Q, K, G, 3).permute(0, 1, 4, 2, 3, 5).reshape(B * T * G, Q, K, 1, 3)

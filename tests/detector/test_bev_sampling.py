@@ -31,12 +31,12 @@ def make(**keywords):
 
 
 def run(branch, bev, box, query, time_diff):
-    return branch(Boxes(box, time_diff), query, branch.values(bev), REGION, SILENT, "a", 0)
+    return branch(Boxes(box, time_diff), query, branch.numbers(query), branch.values(bev), REGION, SILENT, "a", 0)
 
 
 def grid_of(branch, box, query, time_diff):
     """(B, T, Q, G, K, 2) in [0, 1] of the range."""
-    xy, _ = branch.points(Boxes(box, time_diff), query, REGION, groups_last=False)
+    xy, _ = branch.points(Boxes(box, time_diff), branch.numbers(query), REGION, groups_last=False)
     return (xy.flatten(4, 5) + 51.2) / 102.4
 
 

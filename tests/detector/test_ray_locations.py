@@ -7,7 +7,8 @@ import torch
 from test_view_sampling import COORDINATES, SIZE, camera
 
 from racdino.detector.decoder.bev_sampling import BEVSampling
-from racdino.detector.decoder.ray_points import Boxes
+from racdino.detector.decoder.joined_linear import JoinedLinear
+from racdino.detector.decoder.ray_points import Boxes, RayPoints
 from racdino.detector.decoder.view_sampling import ViewSampling
 from racdino.ops import Ray, ray_locations
 
@@ -31,12 +32,17 @@ def views_of(sampler: ViewSampling, device: str):
     return sampler.views([level.to(device) for level in features], cameras, SIZE)
 
 
+def numbers_of(sampler: RayPoints, query: torch.Tensor):
+    """On the GPU as the decoder asks: the operator then reads parts of longer rows."""
+    return JoinedLinear(sampler.linears())(query) if query.is_cuda else sampler.numbers(query)
+
+
 def in_views(device: str, box: torch.Tensor, query: torch.Tensor, sampler: ViewSampling) -> torch.Tensor:
-    return sampler.locations(Boxes(box, AGES.to(device)), query, views_of(sampler, device), 0.08)
+    return sampler.locations(Boxes(box, AGES.to(device)), numbers_of(sampler, query), views_of(sampler, device), 0.08)
 
 
 def on_the_ground(device: str, box: torch.Tensor, query: torch.Tensor, sampler: BEVSampling) -> torch.Tensor:
-    return sampler.places(Boxes(box, AGES.to(device)), query, 0.08)
+    return sampler.places(Boxes(box, AGES.to(device)), numbers_of(sampler, query), 0.08)
 
 
 SAMPLERS = {

@@ -56,7 +56,7 @@ def test_samples_are_those_of_loops_over_every_point():
     sampler, features, lidar2img, box, query, time_diff = make()
     B, Q, G, T, N, D, P, L = 2, 4, 2, 2, 3, 3, 2, 2
     views = sampler.views(features, lidar2img, SIZE)
-    samples = sampler(Boxes(box, time_diff), query, views, 0.08)
+    samples = sampler(Boxes(box, time_diff), sampler.numbers(query), views, 0.08)
     seen = set()
     for b in range(B):
         for q in range(Q):
@@ -135,7 +135,7 @@ def test_plain_torch_and_our_operator_agree_in_values_and_gradients():
         sampler.plain_view_sampling = plain
         leaves = [query.clone().requires_grad_(), *(level.clone().requires_grad_() for level in features)]
         boxes = Boxes(box, time_diff)
-        samples = sampler(boxes, leaves[0], sampler.views(leaves[1:], lidar2img, SIZE), 0.08)
+        samples = sampler(boxes, sampler.numbers(leaves[0]), sampler.views(leaves[1:], lidar2img, SIZE), 0.08)
         results.append([samples, *torch.autograd.grad(samples.sin().sum(), leaves)])
     for ours, reference in zip(*results, strict=True):
         torch.testing.assert_close(ours, reference)
@@ -170,7 +170,7 @@ def test_gradients_are_those_of_finite_differences():
         # Motion follows the velocity without gradient, so the velocity is not among the inputs.
         box = torch.cat([box[..., :8], leaves[1].detach()[..., 8:]], dim=-1)
         boxes = Boxes(box, time_diff[:1])
-        return sampler(boxes, query, sampler.views([level], lidar2img[:1], SIZE), 0.08)
+        return sampler(boxes, sampler.numbers(query), sampler.views([level], lidar2img[:1], SIZE), 0.08)
 
     assert torch.autograd.gradcheck(sample, leaves, fast_mode=True)
 
@@ -183,7 +183,7 @@ def test_ray_samples_spread_over_the_region_and_none_leaves_it_by_more_than_half
     box = torch.tensor([[[0.1, 0.5, 0.5, 0, 0, 0, 0, 1, 0, 0]]])
     for size in (0.0, 50.0):
         boxes = Boxes(box, torch.zeros(1, 1))
-        xy, _ = rays.points(boxes, torch.full((1, 1, 8), size), 0.06, groups_last=True)
+        xy, _ = rays.points(boxes, rays.numbers(torch.full((1, 1, 8), size)), 0.06, groups_last=True)
         polar = COORDINATES.polar_from_metres(xy).view(depth_num, 2)
         even = torch.linspace(-0.06, 0.06, depth_num)
         assert polar[:, 0].tolist() == pytest.approx([0.1] * depth_num, abs=1e-5)
@@ -196,7 +196,7 @@ def test_a_point_at_the_car_moves_along_x_and_leaves_the_gradients_finite():
     torch.nn.init.zeros_(rays.sampling_offset.bias)
     box = torch.tensor([[[0.3, 0.0, 0.5, 0, 0, 0, 0, 1, 0, 0]]], dtype=torch.float64, requires_grad=True)
     boxes = Boxes(box, torch.zeros(1, 1, dtype=torch.float64))
-    xy, _ = rays.points(boxes, torch.zeros(1, 1, 8, dtype=torch.float64), 0.06, groups_last=True)
+    xy, _ = rays.points(boxes, rays.numbers(torch.zeros(1, 1, 8, dtype=torch.float64)), 0.06, groups_last=True)
     steps = -0.06 + 0.06 * torch.arange(3).double() + (2 * rays.ray_points_offset.bias.sigmoid() - 1) * 0.01
     torch.testing.assert_close(xy.view(3, 2), torch.stack([65 * steps, torch.zeros(3).double()], 1), atol=1e-9, rtol=0)
     xy.square().sum().backward()

@@ -65,7 +65,7 @@ __device__ inline void box_gradient(const Rays& rays, const A* box, const A* sum
 template <typename A, bool views>
 struct Point {
   static constexpr int kDims = views ? 3 : 2;
-  int64_t offset;     // of its numbers in offsets
+  int64_t offset;     // of its numbers among those of the query
   int d;              // its place along the ray
   A raw[3];           // its offset in units of the box
   A around_x, around_y, z;  // metres from the centre, and height
@@ -75,14 +75,14 @@ struct Point {
   __device__ Point(const Rays& rays, const Box<A>& box, int64_t row, int i) {
     const int p = views ? i / rays.G % rays.P : i % rays.P, g = views ? i % rays.G : i / (rays.P * rays.D);
     d = views ? i / (rays.G * rays.P) : i / rays.P % rays.D;
-    offset = (((row * rays.D + d) * rays.G + g) * rays.P + p) * kDims;
-    const A* numbers = static_cast<const A*>(rays.offsets) + offset;
+    offset = ((static_cast<int64_t>(d) * rays.G + g) * rays.P + p) * kDims;
+    const A* numbers = static_cast<const A*>(rays.offsets) + row * rays.offsets_row + offset;
     for (int axis = 0; axis < kDims; ++axis) raw[axis] = numbers[axis];
     const A x = raw[0] * box.size[0], y = raw[1] * box.size[1];
     around_x = x * box.turn_x - y * box.turn_y;
     around_y = x * box.turn_y + y * box.turn_x;
     z = views ? box.z + raw[2] * box.size[2] : A(0);
-    const A step = 1 / (1 + exp(-static_cast<const A*>(rays.steps)[row * rays.D + d]));
+    const A step = 1 / (1 + exp(-static_cast<const A*>(rays.steps)[row * rays.steps_row + d]));
     const A region = A(rays.region), reach = region / rays.D / 2 * A(rays.radius);
     const A even = rays.D > 1 ? -region + d * (2 * region / (rays.D - 1)) : -region;
     along = even * A(rays.radius) + (2 * step - 1) * reach;
@@ -264,7 +264,7 @@ __global__ void __launch_bounds__(kMaxPoints) ray_locations_backward(const Rays 
     }
     const A turned_x = sum[0] * box.turn_x + sum[1] * box.turn_y, turned_y = sum[1] * box.turn_x - sum[0] * box.turn_y;
     const A of_box[3] = {turned_x, turned_y, sum[2]};
-    A* out = static_cast<A*>(rays.grad_offsets) + point.offset;
+    A* out = static_cast<A*>(rays.grad_offsets) + row * n * Point<A, views>::kDims + point.offset;
     for (int axis = 0; axis < Point<A, views>::kDims; ++axis) out[axis] = of_box[axis] * box.size[axis];
     part[i] = of_along * point.step_slope;
     if (rays.grad_boxes != nullptr) {

@@ -8,7 +8,7 @@
 
 namespace racdino::cuda {
 
-// Everything contiguous and of one type, float or double.
+// Everything contiguous and of one type, float or double; but offsets and steps may be parts of longer rows.
 struct Rays {
   const void* offsets;         // (B, Q, D, G, P, 2 or 3), in units of the box
   const void* steps;           // (B, Q, D), before the sigmoid
@@ -21,6 +21,7 @@ struct Rays {
   void* grad_offsets;          // like offsets
   void* grad_steps;            // like steps
   void* grad_boxes;            // like boxes; null: unwanted
+  int64_t offsets_row, steps_row;  // elements from one (b, q) to the next
   double low[3], high[3];      // the range, metres
   double radius, region;       // metres of one unit of d; half of the stretch that is covered, in units of d
   double width, height;        // of the images that lidar2img speaks of, pixels

@@ -23,7 +23,14 @@ void check(const char* name, const at::Tensor& tensor, at::IntArrayRef expected,
           " like offsets, " + c10::toString(offsets.scalar_type()) + " on " + offsets.device().str() + ".");
 }
 
-// The tensors the kernels read, contiguous, and their sizes.
+// (B, Q, ...) as rows of one distance, each contiguous: as it is, if it is part of longer rows.
+at::Tensor in_rows(const at::Tensor& tensor) {
+  const bool rows = tensor.numel() > 0 && tensor.dim() > 2 && tensor.select(0, 0).select(0, 0).is_contiguous() &&
+                    (tensor.size(0) == 1 || tensor.stride(0) == tensor.size(1) * tensor.stride(1));
+  return rows ? tensor : tensor.contiguous();
+}
+
+// The tensors the kernels read and their sizes.
 struct RayArguments {
   at::Tensor offsets, steps, boxes, ages, lidar2img, map_shapes;
   cuda::Rays rays{};
@@ -39,8 +46,8 @@ struct RayArguments {
       const c10::optional<at::Tensor>& lidar2img_,
       const c10::optional<at::Tensor>& map_shapes_,
       at::IntArrayRef image_size)
-      : offsets(offsets_.contiguous()),
-        steps(steps_.contiguous()),
+      : offsets(in_rows(offsets_)),
+        steps(in_rows(steps_)),
         boxes(boxes_.contiguous()),
         ages(ages_.contiguous()) {
     const bool views = lidar2img_.has_value();
@@ -77,6 +84,8 @@ struct RayArguments {
     }
     rays.offsets = offsets.data_ptr();
     rays.steps = steps.data_ptr();
+    rays.offsets_row = offsets.stride(1);
+    rays.steps_row = steps.stride(1);
     rays.boxes = boxes.data_ptr();
     rays.ages = ages.data_ptr();
     for (int axis = 0; axis < 3; ++axis) {

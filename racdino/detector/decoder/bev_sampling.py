@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from racdino.detector.constants import constant
 from racdino.detector.decoder.coordinates import Coordinates
+from racdino.detector.decoder.joined_linear import Numbers
 from racdino.detector.decoder.keyed_dropout import KeyedDropout
 from racdino.detector.decoder.ray_points import Boxes, RayPoints
 from racdino.ops import ms_deform_attn
@@ -49,19 +50,30 @@ class BEVSampling(RayPoints):
         position = self.positional_encoding(bev.shape[-2:])
         return self.attention.value_proj((bev + position).permute(0, 1, 3, 4, 2))
 
+    def linears(self) -> list[nn.Linear]:
+        return [*super().linears(), self.scale_weights, self.attention.bev_queue_weight]
+
     def forward(
-        self, boxes: Boxes, query: Tensor, values: Tensor, region: float, dropout: KeyedDropout, place: str, layer: int
+        self,
+        boxes: Boxes,
+        query: Tensor,
+        numbers: Numbers,
+        values: Tensor,
+        region: float,
+        dropout: KeyedDropout,
+        place: str,
+        layer: int,
     ) -> Tensor:
         """(B, Q, C) queries to (B, Q, C); see `RayPoints.points` and `KeyedDropout` for the arguments."""
         B, Q, C = query.shape
-        grid = self.places(boxes, query, region)
+        grid = self.places(boxes, numbers, region)
         T, G, K = grid.shape[1], *grid.shape[3:5]
-        weights = self.scale_weights(query).view(B, 1, Q, G, K).softmax(-1)
+        weights = numbers[self.scale_weights].view(B, 1, Q, G, K).softmax(-1)
         if self.legacy_bev_batch_mixing:
             grid = grid.transpose(0, 1).reshape(grid.shape)
             weights = weights.expand(-1, T, -1, -1, -1).transpose(0, 1).reshape(B, T, Q, G, K)
         # Frames are summed by weight, too: into the points' weights with it.
-        frames = self.attention.bev_queue_weight(query).softmax(-1).transpose(1, 2).contiguous()  # (B, T, Q)
+        frames = numbers[self.attention.bev_queue_weight].softmax(-1).transpose(1, 2).contiguous()  # (B, T, Q)
         weights = weights * frames[..., None, None]
         H, W = values.shape[2:4]
         sampled = ms_deform_attn(
@@ -74,11 +86,11 @@ class BEVSampling(RayPoints):
         fused = sampled.view(B, T, Q, C).sum(1)
         return query + dropout.channels(self.attention.output_proj(fused), self.dropout, place, layer)
 
-    def places(self, boxes: Boxes, query: Tensor, region: float) -> Tensor:
+    def places(self, boxes: Boxes, numbers: Numbers, region: float) -> Tensor:
         """(B, T, Q, G, D * P, 2) x, y in [0, 1] of the range."""
-        if query.is_cuda:
-            return self._located(boxes, query, region)
-        xy, _ = self.points(boxes, query, region, groups_last=False)
+        if boxes.box.is_cuda:
+            return self._located(boxes, numbers, region)
+        xy, _ = self.points(boxes, numbers, region, groups_last=False)
         return self.coordinates.grid_from_metres(xy).flatten(4, 5)
 
 

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from racdino.detector.decoder.bev_sampling import BEVSampling
 from racdino.detector.decoder.coordinates import Coordinates
+from racdino.detector.decoder.joined_linear import JoinedLinear, Numbers
 from racdino.detector.decoder.keyed_dropout import KeyedDropout
 from racdino.detector.decoder.mixing import AdaptiveMixing
 from racdino.detector.decoder.ray_points import Boxes
@@ -32,6 +33,7 @@ class Scene:
     hidden: (B or 1, Q, Q) bool, True where the query of the row must not see that of the column; None: all see all.
     """
 
+    linears: JoinedLinear  # of the layer's `linears`
     views: Views
     radar_values: Tensor  # (B, T, H, W, C)
     lss_values: Tensor  # (B, T, H, W, C)
@@ -128,21 +130,27 @@ class RaCFormerDecoderLayer(nn.Module):
         query = query + self.position_encoder(box[..., :3])
         query = self.norm1(self.self_attn(box, query, scene.hidden, scene.dropout, layer))
         boxes = Boxes(box, scene.time_diff)
+        numbers = scene.linears(query)
         radar, lss = (
-            branch(boxes, query, values, region, scene.dropout, place, layer)
+            branch(boxes, query, numbers, values, region, scene.dropout, place, layer)
             for branch, values, place in (
                 (self.sampling_radar_bev, scene.radar_values, "radar_bev"),
                 (self.sampling_lss_bev, scene.lss_values, "lss_bev"),
             )
         )
-        image = self._saving_memory(self._look, boxes, query, scene, region)
+        image = self._saving_memory(self._look, boxes, query, numbers, scene, region)
         branches = [self.norm2(image), self.norm_radar_bev(radar), self.norm_lss_bev(lss)]
         query = self.norm_fusion(self.fusion(torch.cat(branches, dim=-1)))
         query = self.norm3(self.ffn(query, scene.dropout, layer))
         return query, self.cls_branch(query), self.refine(box, self.reg_branch(query), scene.previous_age)
 
-    def _look(self, boxes: Boxes, query: Tensor, scene: Scene, region: float) -> Tensor:
-        return self.mixing(self.sampling(boxes, query, scene.views, region), query)
+    def linears(self) -> list[nn.Linear]:
+        """What the three sampling branches ask of a query."""
+        branches = (self.sampling, self.sampling_radar_bev, self.sampling_lss_bev)
+        return [linear for branch in branches for linear in branch.linears()]
+
+    def _look(self, boxes: Boxes, query: Tensor, numbers: Numbers, scene: Scene, region: float) -> Tensor:
+        return self.mixing(self.sampling(boxes, numbers, scene.views, region), query)
 
     def _saving_memory(self, part: Callable[..., Tensor], *arguments: object) -> Tensor:
         """``part(*arguments)``; in training its activations are computed again when the gradient needs them.

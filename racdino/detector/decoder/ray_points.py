@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from racdino.detector.constants import constant
 from racdino.detector.decoder.coordinates import Coordinates
+from racdino.detector.decoder.joined_linear import Numbers
 from racdino.ops import Ray, ray_locations
 
 _AT_THE_CAR = 1e-12  # metres; nearer than this a point has no direction, and +x is taken
@@ -81,11 +82,19 @@ class RayPoints(nn.Module):
         nn.init.zeros_(self.sampling_offset.weight)
         nn.init.uniform_(self.sampling_offset.bias, -0.5, 0.5)
 
-    def points(self, boxes: Boxes, query: Tensor, region: float, groups_last: bool) -> tuple[Tensor, Tensor | None]:
+    def linears(self) -> list[nn.Linear]:
+        """The layers that are asked what to make of a query."""
+        return [self.sampling_offset, self.ray_points_offset]
+
+    def numbers(self, query: Tensor) -> Numbers:
+        """(B, Q, C) through each of these layers."""
+        return {layer: layer(query) for layer in self.linears()}
+
+    def points(self, boxes: Boxes, numbers: Numbers, region: float, groups_last: bool) -> tuple[Tensor, Tensor | None]:
         """The points of every query in every frame.
 
         Args:
-            query: (B, Q, C).
+            numbers: of the queries, see `numbers`.
             region: half of the stretch of the ray that is covered, in units of d.
             groups_last: the order wanted of depth, group and point: (D, P, G), or else (G, D, P).
 
@@ -96,27 +105,27 @@ class RayPoints(nn.Module):
         order = (0, 1, 2, 4, 3) if groups_last else (0, 1, 3, 2, 4)
         placed = boxes.placed(self.coordinates)
         # In units of the box. The order is made here, where frames have not multiplied the numbers yet.
-        offset = self._offsets(query).permute(*order, 5).contiguous()
+        offset = self._offsets(numbers).permute(*order, 5).contiguous()
         offset = offset * placed.size[..., None, None, None, : self.dimensions]
         around = torch.view_as_complex(offset[..., :2].contiguous()) * placed.turn[..., None, None, None]
         xy = torch.view_as_real(placed.places[..., None, None, None] + around[:, None])
-        xy = self._moved_along_ray(xy, self._along_ray(query, region)[..., None, None].permute(order))
+        xy = self._moved_along_ray(xy, self._along_ray(numbers, region)[..., None, None].permute(order))
         if self.dimensions == 2:
             return xy, None
         return xy, placed.z[..., None, None, None] + offset[..., 2]
 
-    def _offsets(self, query: Tensor) -> Tensor:
+    def _offsets(self, numbers: Numbers) -> Tensor:
         """(B, Q, D, G, P, dimensions) in units of the box."""
-        return self.sampling_offset(query).view(
-            *query.shape[:2], self.depth_num, self.num_groups, self.num_points, self.dimensions
+        return numbers[self.sampling_offset].unflatten(
+            -1, (self.depth_num, self.num_groups, self.num_points, self.dimensions)
         )
 
     def _located(
-        self, boxes: Boxes, query: Tensor, region: float, *views: Tensor, image_size: Sequence[int] = ()
+        self, boxes: Boxes, numbers: Numbers, region: float, *views: Tensor, image_size: Sequence[int] = ()
     ) -> Tensor:
         """What becomes of `points` where the operator samples, by `ray_locations`, in which ``views`` are described."""
         ray = Ray(self.coordinates.pc_range, self.coordinates.radius, region, image_size)
-        return ray_locations(self._offsets(query), self.ray_points_offset(query), *boxes, ray, *views)
+        return ray_locations(self._offsets(numbers), numbers[self.ray_points_offset], *boxes, ray, *views)
 
     def _moved_along_ray(self, xy: Tensor, along: Tensor) -> Tensor:
         """(B, T, Q, ...) metres moved away from the car by (B, Q, ...) units of d, and into the range.
@@ -130,7 +139,8 @@ class RayPoints(nn.Module):
         distance = distance.clamp(min=_AT_THE_CAR)
         return self.coordinates.within(xy * (1 + (along * self.coordinates.radius)[:, None, ..., None] / distance))
 
-    def _along_ray(self, query: Tensor, region: float) -> Tensor:
+    def _along_ray(self, numbers: Numbers, region: float) -> Tensor:
         """(B, Q, D) by how much d changes: evenly spread, each moved by at most half a step of region / D."""
-        even = torch.linspace(-region, region, self.depth_num, dtype=query.dtype, device=query.device)
-        return even + (2 * self.ray_points_offset(query).sigmoid() - 1) * (region / self.depth_num / 2)
+        steps = numbers[self.ray_points_offset]
+        even = torch.linspace(-region, region, self.depth_num, dtype=steps.dtype, device=steps.device)
+        return even + (2 * steps.sigmoid() - 1) * (region / self.depth_num / 2)

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from racdino.detector.decoder.coordinates import Coordinates
 from racdino.detector.decoder.decoder_layer import RaCFormerDecoderLayer, Scene, age_of_previous
+from racdino.detector.decoder.joined_linear import JoinedLinear
 from racdino.detector.decoder.keyed_dropout import KeyedDropout
 from racdino.detector.registry import register
 
@@ -131,6 +132,7 @@ class RaCFormerTransformer(nn.Module):
         layer = self.decoder["decoder_layer"]
         time_diff = ages(img_timestamp, self.num_frames).to(query.dtype)
         scene = Scene(
+            JoinedLinear(layer.linears()),
             layer.sampling.views(features, lidar2img, image_size),
             self._radar_values(radar_bev),
             layer.sampling_lss_bev.values(lss_bev),

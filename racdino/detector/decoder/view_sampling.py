@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from racdino.detector.constants import constant
 from racdino.detector.decoder.coordinates import Coordinates
+from racdino.detector.decoder.joined_linear import Numbers
 from racdino.detector.decoder.ray_points import Boxes, RayPoints
 from racdino.detector.decoder.tall_maps import tall_maps
 from racdino.ops import ms_deform_attn, ms_deform_attn_reference
@@ -80,27 +81,30 @@ class ViewSampling(RayPoints):
             image_size,
         )
 
-    def forward(self, boxes: Boxes, query: Tensor, views: Views, region: float) -> Tensor:
+    def linears(self) -> list[nn.Linear]:
+        return [*super().linears(), self.scale_weights]
+
+    def forward(self, boxes: Boxes, numbers: Numbers, views: Views, region: float) -> Tensor:
         """(B, Q, G, T * D * P, C / G) samples; see `RayPoints.points` for the arguments."""
-        B, Q, _ = query.shape
+        B, Q, _ = boxes.box.shape
         T, G = views.lidar2img.shape[1], self.num_groups
         K = self.depth_num * self.num_points
-        weights = self.scale_weights(query).view(B, Q, G, T, K, self.num_levels).softmax(-1)
+        weights = numbers[self.scale_weights].view(B, Q, G, T, K, self.num_levels).softmax(-1)
         look_up = ms_deform_attn_reference if self.plain_view_sampling else ms_deform_attn
         samples = look_up(
             views.values,
             views.shapes,
             views.starts,
-            self.locations(boxes, query, views, region).view(B * T, Q * K, G, self.num_levels, 1, 2),
+            self.locations(boxes, numbers, views, region).view(B * T, Q * K, G, self.num_levels, 1, 2),
             weights.permute(0, 3, 1, 4, 2, 5).reshape(B * T, Q * K, G, self.num_levels, 1),
         )
         return samples.view(B, T, Q, K, G, -1).permute(0, 2, 4, 1, 3, 5).reshape(B, Q, G, T * K, -1)
 
-    def locations(self, boxes: Boxes, query: Tensor, views: Views, region: float) -> Tensor:
+    def locations(self, boxes: Boxes, numbers: Numbers, views: Views, region: float) -> Tensor:
         """(B, T, Q, D * P, G, levels, 2) in [0, 1] of each level's map."""
-        if query.is_cuda and not self.plain_view_sampling:
-            return self._located(boxes, query, region, views.lidar2img, views.shapes, image_size=views.image_size)
-        xy, z = self.points(boxes, query, region, groups_last=True)  # (B, T, Q, D, P, G, 2), (B, Q, D, P, G)
+        if boxes.box.is_cuda and not self.plain_view_sampling:
+            return self._located(boxes, numbers, region, views.lidar2img, views.shapes, image_size=views.image_size)
+        xy, z = self.points(boxes, numbers, region, groups_last=True)  # (B, T, Q, D, P, G, 2), (B, Q, D, P, G)
         assert z is not None
         points = torch.cat([xy, z[:, None, ..., None].expand(*xy.shape[:-1], 1)], dim=-1).flatten(3, 4)
         place, view = first_valid_view(points.flatten(2, 4), views.lidar2img, views.image_size)
