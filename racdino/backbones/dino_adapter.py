@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from racdino.backbones.dinov2 import DinoVisionTransformer
-from racdino.backbones.finest_map import doubled_and_shrunk, shrinking
+from racdino.backbones.finest_map import doubled_and_shrunk, places
 from racdino.backbones.interaction import InteractionBlock, Sampling
 from racdino.backbones.layers import for_batch_norm, init_conv
 from racdino.backbones.spatial_prior import SpatialPriorModule, project
@@ -193,7 +193,9 @@ class DinoAdapter(DinoVisionTransformer):
         """``fc1(c1) + resize(up(c2))``, (B, C, H, W) like all maps here in channels-last memory."""
         height, width = c1.shape[2:]
         down, across = self.constant(
-            (height, width, c2.dtype), c2.device, lambda: shrinking(height, width, c2.dtype, c2.device)
+            (height, width, c2.dtype),
+            c2.device,
+            lambda: tuple(places(side, c2.dtype, c2.device) for side in (height, width)),
         )
         doubled = doubled_and_shrunk(c2.permute(0, 2, 3, 1), self.up.weight, down, across)
         projected = project(self.spm.fc1, c1, self.up.bias)  # which resizing would leave as it is
