@@ -125,13 +125,20 @@ def _adapter(images: int) -> list[dict[str, Any]]:
         set_checkpointing(model, with_cp)
         peak[with_cp] = _peak_gib(model, x)
     vit, half = _frozen(dinov2_vitb14()), x.bfloat16()
+    leaf = half.clone().requires_grad_()
 
     def step(with_cp: bool) -> None:
         set_checkpointing(model, with_cp)
         training_step(model, x)
 
+    def gradient_of_input() -> None:
+        tokens = vit.forward_features(leaf)["x_prenorm"]
+        torch.autograd.grad(tokens, leaf, tokens.detach())
+
     calls: dict[str, Call] = {
         "ViT alone": torch.no_grad()(lambda: vit.forward_features(half)),
+        # What the training step of any adapter that injects before the first block contains.
+        "ViT, gradient of input": gradient_of_input,
         "forward": lambda: forward(model, x),
         "training step": lambda: step(False),
         "training step, with_cp": lambda: step(True),

@@ -16,8 +16,9 @@ def make_inputs(dtype, pixels=40, depths=7, channels=5, cells=11, seed=0):
     return depth, features, torch.randint(0, cells + 1, (pixels, depths), generator=generator), cells
 
 
-def test_equals_a_naive_loop_in_float64():
-    depth, features, cells, count = make_inputs(torch.float64)
+@pytest.mark.parametrize("count", [1, 2, 11, 400])  # cells of many stretches, of one, and empty ones
+def test_equals_a_naive_loop_in_float64(count):
+    depth, features, cells, count = make_inputs(torch.float64, cells=count)
     expected = np.zeros((count, features.shape[1]))
     for pixel in range(depth.shape[0]):
         for hypothesis in range(depth.shape[1]):
