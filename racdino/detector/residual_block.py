@@ -139,9 +139,13 @@ def _shrunk(x: Tensor, strides: Sequence[int]) -> Tensor:
 
 
 def _has_fused_kernel(x: Tensor) -> bool:
-    """Where cuDNN adds bias and ReLU to a convolution on the way: 16-bit maps on Ampere and newer."""
+    """Where cuDNN adds bias and ReLU to a convolution on the way: 16-bit maps on Ampere and newer.
+
+    Not with torch 2.0, whose call of it nobody has run in bfloat16.
+    """
     return (
-        x.is_cuda
+        hasattr(torch, "compiler")
+        and x.is_cuda
         and x.dtype in _HALF
         and torch.backends.cudnn.enabled
         and torch.cuda.get_device_capability(x.device) >= (8, 0)
