@@ -100,7 +100,8 @@ def _measure(samples: int, structure: str, with_cp: bool) -> dict[str, Any]:
 
 
 def _first_losses(model: nn.Module, batch: Batch) -> dict[str, float]:
-    with torch.no_grad():
+    """Convolutions without TF32, so that float32 is what it says."""
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         return {name: float(loss) for name, loss in model.loss(batch).items()}
 
 

@@ -201,11 +201,13 @@ class RaCFormerHead(nn.Module):
         """
         if self.assigner is None:
             raise ValueError("This head was built without train_cfg and has no assigner; it cannot compute losses.")
-        terms = dict(zip(("loss_cls", "loss_bbox"), self._matched_loss(output, gt_boxes, gt_labels), strict=True))
-        if output.denoising is not None:
+        denoised: dict[str, Tensor] = {}
+        if output.denoising is not None:  # first: it is queued while the decoder runs, for which the assignment waits
             objects = sum(len(labels) for labels in gt_labels)
             pair = self._denoising_loss(output, self.denoising_groups * objects)
-            terms.update(zip(("loss_cls_dn", "loss_bbox_dn"), pair, strict=True))
+            denoised.update(zip(("loss_cls_dn", "loss_bbox_dn"), pair, strict=True))
+        terms = dict(zip(("loss_cls", "loss_bbox"), self._matched_loss(output, gt_boxes, gt_labels), strict=True))
+        terms |= denoised
         last = len(output.logits) - 1
         return {
             f"d{layer}.{name}" if layer < last else name: of_layers[layer]

@@ -113,11 +113,9 @@ class RaCFormer(nn.Module):
         samples = len(batch.img)
         random = SampleRandom.unkeyed(samples) if batch.sample_keys is None else SampleRandom(batch.sample_keys)
         output, depth_logits = self._decode(batch, random, (batch.gt_boxes, batch.gt_labels))
-        losses = self.pts_bbox_head.loss(output, batch.gt_boxes, batch.gt_labels)
-        losses["loss_depth"] = self.img_lss_view_transformer.depth_loss(
-            depth_logits, self.preprocess.pad(batch.gt_depth)
-        )
-        return losses
+        depth_loss = self.img_lss_view_transformer.depth_loss(depth_logits, self.preprocess.pad(batch.gt_depth))
+        losses = self.pts_bbox_head.loss(output, batch.gt_boxes, batch.gt_labels)  # waits for the decoder
+        return {**losses, "loss_depth": depth_loss}
 
     @torch.no_grad()
     def detect(self, batch: Batch) -> list[Detections]:
