@@ -35,7 +35,7 @@ def build(folder: Path) -> None:
             cubin = folder / f"{source.stem}.sm_{architecture}.cubin"
             command = ["nvcc", "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-cubin", str(source), "-o", str(cubin)]
             subprocess.run(command, check=True)
-            kernels = set(re.findall(rb"\.text\.(ms_deform_attn_\w+)", cubin.read_bytes()))
+            kernels = set(re.findall(rb"\.text\.(\w+)", cubin.read_bytes()))
             print(f"{cubin.name:32} {cubin.stat().st_size:9,} bytes {len(kernels):3} kernels", flush=True)
 
 

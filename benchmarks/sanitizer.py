@@ -3,7 +3,7 @@
     python benchmarks/sanitizer.py
 
 Every kernel variant that a dtype and a head width choose is run, forward, fused, and backward in its three ways: adding
-directly, by cell, and sorted. Prints the tools' summaries; the exit status is 1 when one of them found something.
+directly, by cell, and sorted; and the decoder's ray_locations on the ground and in views. Prints the tools' summaries; the exit status is 1 when one of them found something.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def work() -> None:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from racdino.ops import ms_deform_attn, ms_deform_attn_fused
+    from racdino.ops import Ray, ms_deform_attn, ms_deform_attn_fused, ray_locations
 
     shapes = torch.tensor([[12, 16], [6, 8], [3, 4], [2, 2]], device="cuda")
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
@@ -69,6 +69,14 @@ def work() -> None:
             run(getattr(torch, name), width, FEW, True)
             if name != "float64" and width % 16 == 0:  # what backward_by_cell.cu takes
                 run(getattr(torch, name), width, MANY, False)
+    for dtype in (torch.float64, torch.float32):
+        numbers = {"device": "cuda", "dtype": dtype}
+        ray, ages = Ray((-51.2, -51.2, -5.0, 51.2, 51.2, 3.0), 65.0, 0.08, (256, 704)), torch.rand(2, 3, **numbers)
+        views = torch.randn(2, 3, 6, 4, 4, **numbers), torch.tensor([[390, 176], [198, 88]], device="cuda")
+        for dimensions, seen in ((2, ()), (3, views)):
+            leaves = [torch.rand(2, 70, 5, 4, 4, dimensions, **numbers), torch.rand(2, 70, 5, **numbers)]
+            leaves = [leaf.requires_grad_() for leaf in (*leaves, torch.rand(2, 70, 10, **numbers))]
+            ray_locations(*leaves, ages, ray, *seen).sum().backward()
     torch.cuda.synchronize()
 
 
