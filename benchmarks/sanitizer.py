@@ -3,7 +3,8 @@
     python benchmarks/sanitizer.py
 
 Every kernel variant that a dtype and a head width choose is run, forward, fused, and backward in its three ways: adding
-directly, by cell, and sorted; and the decoder's ray_locations on the ground and in views. Prints the tools' summaries; the exit status is 1 when one of them found something.
+directly, by cell, and sorted; and the decoder's ray_locations, on the ground and in views. Prints the tools' summaries;
+the exit status is 1 when one of them found something.
 """
 
 from __future__ import annotations
