@@ -12,13 +12,14 @@ struct Made {
   using A = Accumulate<T>;
   using Row = Softmax<kLanes, A>;
   static constexpr int kTiles = 2 * kLanes;  // kept, since a round may reach into the next kLanes
-  static constexpr int kTogether = 4;        // whose logits are loaded together
+  static constexpr int kTogether = 2;        // whose logits are loaded together
   const Fusion& fusion;
   const S *offsets, *logits;  // of query 0
   unsigned row_bytes, n, P;   // of logits, from a query to the next; points of a row; of a level
   A share;                    // half over the number of points
   Row* rows;                  // the softmax of those of this group
   int begin, ready, reach;    // the block's first tile; that up to which they are there; tiles a round goes on
+  Row own;                    // that of this lane's row, where a row has four samples
   int tile = 0;
   A x = 0, y = 0, logit = 0;
   Reference<A> reference;
@@ -41,6 +42,12 @@ struct Made {
   __device__ void restart() { ready = begin; }
   template <typename Turn>
   __device__ void prepare(const Turn& turn, int of_tile) {
+    if (kUnit == 4 && n == 4) {  // four lanes have the row at hand
+      const A first[1] = {logit};
+      const auto quad = Softmax<4, A>::of(logits, 4, turn.lane % 4, first);
+      own = {quad.largest, quad.scale};
+      return;
+    }
     if (ready > of_tile + reach) return;
     __syncwarp();
 #pragma unroll 1
@@ -60,8 +67,7 @@ struct Made {
   }
   template <typename Turn>
   __device__ void fetch(const Turn& turn, int of_tile, int l, int p) {
-    const unsigned query = turn.query(of_tile);
-    const unsigned sample = l * P + p;
+    const unsigned query = turn.query(of_tile), sample = l * P + p;
     read_pair<kUnit % 2 == 0>(at(offsets, query, 2 * row_bytes) + 2 * sample, x, y);
     logit = read(at(logits, query, row_bytes) + sample);
     reference = Reference<A>(fusion, share, turn.b, query, l);
@@ -73,7 +79,7 @@ struct Made {
     return cell_at(
         reference.x * level.W + x * scale_x - A(0.5), reference.y * level.H + y * scale_y - A(0.5), level);
   }
-  __device__ A weight() const { return rows[(tile - begin) % kTiles].weight(logit); }
+  __device__ A weight() const { return (kUnit == 4 && n == 4 ? own : rows[(tile - begin) % kTiles]).weight(logit); }
 };
 
 }  // namespace

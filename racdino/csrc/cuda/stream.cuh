@@ -19,7 +19,11 @@ namespace racdino::cuda {
 template <bool kStaged>
 constexpr int kStreamThreads = kStaged ? 384 : 128;
 template <bool kStaged>
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kStreamBlocks = kStaged ? 2 : 6;  // with eight, registers spill
+#else
 constexpr int kStreamBlocks = kStaged ? 2 : 8;
+#endif
 
 // Heads side by side in a block. Rows of 64 bytes of one head all lie in the same half of their 128-byte lines and so
 // in the same half of L1's banks; those of its neighbour lie in the other half, and both are read at once.
@@ -335,12 +339,27 @@ struct Shape {
   }
 };
 
-// Blocks that share the queries of their heads.
+// Blocks that share the queries of their heads; it makes up to twice the time.
 template <int kLanes, bool kStaged>
 inline int parts_of(const Problem& problem) {
   using Where = Turn<kLanes, kStreamThreads<kStaged>>;
   const int64_t tiles = Where::tiles_of(problem), heads = problem.B * Where::heads_of(problem);
-  return static_cast<int>((tiles + 1) / 2);
+  const int64_t slots = std::max(Card().processors, 1) * int64_t{kStreamBlocks<kStaged>};
+  const int64_t one_wave = std::clamp<int64_t>(slots / heads, 1, tiles);
+  if (kStaged) {
+    // Every block copies the values: no more of them than it takes to have the last wave nearly full.
+    const auto waste = [&](int64_t parts) { return (heads * parts + slots - 1) / slots * slots - heads * parts; };
+    int64_t parts = one_wave;
+    if (2 * heads > slots) {
+      while (parts < std::min<int64_t>(tiles, 8) && 6 * waste(parts) > heads * parts) ++parts;
+    }
+    return static_cast<int>(parts);
+  }
+  // One wave, if that leaves its blocks near enough to each other to meet in L2. With two heads to a block they are far
+  // apart soon.
+  const int64_t even = (tiles + one_wave - 1) / one_wave;
+  const int64_t tiles_of_block = kHeads<kLanes> == 2 ? 2 : even <= 12 ? even : 3;
+  return static_cast<int>((tiles + tiles_of_block - 1) / tiles_of_block);
 }
 
 template <typename T, int V, int kLanes, bool kStaged, typename Kernel, typename... More>
