@@ -50,6 +50,7 @@ struct Softmax {
     row.largest = -INFINITY;
 #pragma unroll
     for (int i = 0; i < kUnit; ++i) row.largest = max(row.largest, first[i]);
+#pragma unroll 1
     for (int s = kLanes * kUnit + lane; s < n; s += kLanes) row.largest = max(row.largest, read(logits + s));
 #pragma unroll
     for (int distance = kLanes / 2; distance > 0; distance /= 2) {
@@ -57,7 +58,8 @@ struct Softmax {
     }
     A sum = 0;
 #pragma unroll
-    for (int i = 0; i < kUnit; ++i) sum += lane * kUnit < n ? exp(first[i] - row.largest) : A(0);
+    for (int i = 0; i < kUnit; ++i) sum += exp(first[i] - row.largest);
+#pragma unroll 1
     for (int s = kLanes * kUnit + lane; s < n; s += kLanes) sum += exp(read(logits + s) - row.largest);
 #pragma unroll
     for (int distance = kLanes / 2; distance > 0; distance /= 2) {
