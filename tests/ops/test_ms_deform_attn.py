@@ -207,7 +207,7 @@ def test_cpu_results_do_not_depend_on_the_number_of_threads(make_inputs):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("queries", [5, 701], ids=["in place", "staged"])  # staged where samples are many for the values
+@pytest.mark.parametrize("queries", [5, 701], ids=["in place", "staged"])  # staged: many samples for the values
 @pytest.mark.parametrize("channels", [16, 24, 32, 64, 128], ids="d{}".format)
 @pytest.mark.parametrize(("levels", "points"), [(1, 4), (3, 4), (2, 8), (3, 3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

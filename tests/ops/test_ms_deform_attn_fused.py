@@ -333,7 +333,7 @@ def test_many_samples_add_up():
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("queries", [5, 701], ids=["in place", "staged"])  # staged where samples are many for the values
+@pytest.mark.parametrize("queries", [5, 701], ids=["in place", "staged"])  # staged: many samples for the values
 @pytest.mark.parametrize("channels", [16, 32, 64, 128], ids="d{}".format)
 @pytest.mark.parametrize(("levels", "points"), [(1, 4), (3, 4), (5, 4), (2, 8), (5, 8), (3, 3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

@@ -35,10 +35,10 @@ struct Given {
 }  // namespace
 
 // X(..., type, name)
-#define RACDINO_PLAIN_STREAMS(X)                  \
-  RACDINO_NARROW_STREAMS(X, 2, double, float64)   \
-  RACDINO_WIDE_STREAMS(X, 4, float, float32)      \
-  RACDINO_WIDE_STREAMS(X, 8, __half, float16)     \
+#define RACDINO_PLAIN_STREAMS(X)                \
+  RACDINO_NARROW_STREAMS(X, 2, double, float64) \
+  RACDINO_WIDE_STREAMS(X, 4, float, float32)    \
+  RACDINO_WIDE_STREAMS(X, 8, __half, float16)   \
   RACDINO_WIDE_STREAMS(X, 8, __nv_bfloat16, bfloat16)
 
 #define RACDINO_KERNEL(V, T, unit, staged, type, name)                                                      \
@@ -51,10 +51,10 @@ RACDINO_PLAIN_STREAMS(RACDINO_KERNEL)
 
 cudaError_t launch_forward(const Problem& problem, Type type, cudaStream_t stream) {
   const Shape shape(problem, type, aligned(problem.locations));
-#define RACDINO_LAUNCH(V, T, unit, staged, type_, name)                                         \
-  if (type == Type::name && shape.is(V, T, unit, staged)) {                                     \
-    return launch<type_, V, T, staged>(                                                         \
-        ms_deform_attn_forward_##name##_v##V##_t##T##_u##unit##_s##staged, problem, stream);    \
+#define RACDINO_LAUNCH(V, T, unit, staged, type_, name)                                      \
+  if (type == Type::name && shape.is(V, T, unit, staged)) {                                  \
+    return launch<type_, V, T, staged>(                                                      \
+        ms_deform_attn_forward_##name##_v##V##_t##T##_u##unit##_s##staged, problem, stream); \
   }
   RACDINO_PLAIN_STREAMS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH

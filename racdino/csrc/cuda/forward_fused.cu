@@ -85,29 +85,29 @@ struct Made {
 }  // namespace
 
 // Offsets and logits in the type of sums, or in 16 bits like the values: X(type, name, storage, its name, ...).
-#define RACDINO_FUSED_STREAMS(X)                                          \
-  RACDINO_NARROW_STREAMS(X, 2, double, float64, double, float64)          \
-  RACDINO_WIDE_STREAMS(X, 4, float, float32, float, float32)              \
-  RACDINO_WIDE_STREAMS(X, 8, __half, float16, float, float32)             \
-  RACDINO_WIDE_STREAMS(X, 8, __half, float16, __half, float16)            \
-  RACDINO_WIDE_STREAMS(X, 8, __nv_bfloat16, bfloat16, float, float32)     \
+#define RACDINO_FUSED_STREAMS(X)                                      \
+  RACDINO_NARROW_STREAMS(X, 2, double, float64, double, float64)      \
+  RACDINO_WIDE_STREAMS(X, 4, float, float32, float, float32)          \
+  RACDINO_WIDE_STREAMS(X, 8, __half, float16, float, float32)         \
+  RACDINO_WIDE_STREAMS(X, 8, __half, float16, __half, float16)        \
+  RACDINO_WIDE_STREAMS(X, 8, __nv_bfloat16, bfloat16, float, float32) \
   RACDINO_WIDE_STREAMS(X, 8, __nv_bfloat16, bfloat16, __nv_bfloat16, bfloat16)
 
-#define RACDINO_KERNEL(V, T, unit, staged, type, name, S, stored)                                                     \
-  extern "C" __global__ void __launch_bounds__(kStreamThreads<staged>, kStreamBlocks<staged>)                         \
-      ms_deform_attn_fused_##name##_##stored##_v##V##_t##T##_u##unit##_s##staged(                                     \
-          const Problem problem, const Fusion fusion, int parts) {                                                    \
-    sum_stream<type, V, T, unit, staged, Made<type, T, unit, staged, S>>(problem, parts, fusion);                     \
+#define RACDINO_KERNEL(V, T, unit, staged, type, name, S, stored)                                 \
+  extern "C" __global__ void __launch_bounds__(kStreamThreads<staged>, kStreamBlocks<staged>)     \
+      ms_deform_attn_fused_##name##_##stored##_v##V##_t##T##_u##unit##_s##staged(                 \
+          const Problem problem, const Fusion fusion, int parts) {                                \
+    sum_stream<type, V, T, unit, staged, Made<type, T, unit, staged, S>>(problem, parts, fusion); \
   }
 RACDINO_FUSED_STREAMS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
 
 cudaError_t launch_forward_fused(const Problem& problem, const Fusion& fusion, Type type, cudaStream_t stream) {
   const Shape shape(problem, type, aligned(fusion.offsets) && aligned(fusion.logits));
-#define RACDINO_LAUNCH(V, T, unit, staged, type_, name, S, stored)                                                    \
-  if (type == Type::name && fusion.storage == Type::stored && shape.is(V, T, unit, staged)) {                         \
-    return launch<type_, V, T, staged>(                                                                               \
-        ms_deform_attn_fused_##name##_##stored##_v##V##_t##T##_u##unit##_s##staged, problem, stream, fusion);         \
+#define RACDINO_LAUNCH(V, T, unit, staged, type_, name, S, stored)                                            \
+  if (type == Type::name && fusion.storage == Type::stored && shape.is(V, T, unit, staged)) {                 \
+    return launch<type_, V, T, staged>(                                                                       \
+        ms_deform_attn_fused_##name##_##stored##_v##V##_t##T##_u##unit##_s##staged, problem, stream, fusion); \
   }
   RACDINO_FUSED_STREAMS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH

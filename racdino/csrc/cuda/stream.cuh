@@ -294,12 +294,12 @@ __device__ inline void sum_stream(const Problem& problem, int parts, const More&
 
 // The variants compiled: X(V, T, unit, staged, ...). Single elements serve every width and address that 16 bytes do not
 // divide; units of one, every number of points.
-#define RACDINO_NARROW_STREAMS(X, wide, ...)                                                                        \
-  X(wide, 4, 1, 0, __VA_ARGS__) X(wide, 8, 1, 0, __VA_ARGS__) X(wide, 16, 1, 0, __VA_ARGS__)                        \
+#define RACDINO_NARROW_STREAMS(X, wide, ...)                                                 \
+  X(wide, 4, 1, 0, __VA_ARGS__) X(wide, 8, 1, 0, __VA_ARGS__) X(wide, 16, 1, 0, __VA_ARGS__) \
   X(wide, 32, 1, 0, __VA_ARGS__) X(1, 8, 1, 0, __VA_ARGS__) X(1, 32, 1, 0, __VA_ARGS__)
-#define RACDINO_WIDE_STREAMS(X, wide, ...)                                                                          \
-  RACDINO_NARROW_STREAMS(X, wide, __VA_ARGS__)                                                                      \
-  X(wide, 4, 4, 0, __VA_ARGS__) X(wide, 8, 4, 0, __VA_ARGS__) X(wide, 16, 4, 0, __VA_ARGS__)                        \
+#define RACDINO_WIDE_STREAMS(X, wide, ...)                                                   \
+  RACDINO_NARROW_STREAMS(X, wide, __VA_ARGS__)                                               \
+  X(wide, 4, 4, 0, __VA_ARGS__) X(wide, 8, 4, 0, __VA_ARGS__) X(wide, 16, 4, 0, __VA_ARGS__) \
   X(wide, 32, 4, 0, __VA_ARGS__) X(wide, 4, 4, 1, __VA_ARGS__) X(wide, 8, 4, 1, __VA_ARGS__)
 
 struct Card {
