@@ -34,7 +34,7 @@ struct Made {
         begin(turn.tile),
         ready(turn.tile),
         reach((kLanes + n - 2) / n) {
-    __shared__ Row memory[kStreamThreads<kStaged> / kLanes * kTiles];
+    __shared__ Row memory[kStreamThreads<kLanes, kStaged> / kLanes * kTiles];
     offsets = static_cast<const S*>(fusion.offsets) + 2 * turn.first * n;
     logits = static_cast<const S*>(fusion.logits) + turn.first * n;
     rows = memory + turn.group * kTiles;
@@ -93,11 +93,11 @@ struct Made {
   RACDINO_WIDE_STREAMS(X, 8, __nv_bfloat16, bfloat16, float, float32) \
   RACDINO_WIDE_STREAMS(X, 8, __nv_bfloat16, bfloat16, __nv_bfloat16, bfloat16)
 
-#define RACDINO_KERNEL(V, T, unit, staged, type, name, S, stored)                                 \
-  extern "C" __global__ void __launch_bounds__(kStreamThreads<staged>, kStreamBlocks<staged>)     \
-      ms_deform_attn_fused_##name##_##stored##_v##V##_t##T##_u##unit##_s##staged(                 \
-          const Problem problem, const Fusion fusion, int parts) {                                \
-    sum_stream<type, V, T, unit, staged, Made<type, T, unit, staged, S>>(problem, parts, fusion); \
+#define RACDINO_KERNEL(V, T, unit, staged, type, name, S, stored)                                   \
+  extern "C" __global__ void __launch_bounds__(kStreamThreads<T, staged>, kStreamBlocks<T, staged>) \
+      ms_deform_attn_fused_##name##_##stored##_v##V##_t##T##_u##unit##_s##staged(                   \
+          const Problem problem, const Fusion fusion, int parts) {                                  \
+    sum_stream<type, V, T, unit, staged, Made<type, T, unit, staged, S>>(problem, parts, fusion);   \
   }
 RACDINO_FUSED_STREAMS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL

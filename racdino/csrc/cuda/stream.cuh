@@ -14,16 +14,17 @@
 
 namespace racdino::cuda {
 
-// Threads of a block, and blocks a multiprocessor shall hold: left to itself, ptxas starts the loads a few at a time.
+// Threads of a block, and those a multiprocessor shall hold: left to itself, ptxas starts the loads a few at a time.
 // Staged: the block has the values of its heads in shared memory.
-template <bool kStaged>
-constexpr int kStreamThreads = kStaged ? 384 : 128;
-template <bool kStaged>
+template <int kLanes, bool kStaged>
+constexpr int kStreamThreads = kStaged ? 384 : kLanes == 4 ? 128 : 256;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr int kStreamBlocks = kStaged ? 2 : 6;  // with eight, registers spill
+constexpr int kResident = 768;  // with more, registers spill
 #else
-constexpr int kStreamBlocks = kStaged ? 2 : 8;
+constexpr int kResident = 1024;
 #endif
+template <int kLanes, bool kStaged>
+constexpr int kStreamBlocks = kStaged ? 2 : kResident / kStreamThreads<kLanes, kStaged>;
 
 // Heads side by side in a block. Rows of 64 bytes of one head all lie in the same half of their 128-byte lines and so
 // in the same half of L1's banks; those of its neighbour lie in the other half, and both are read at once.
@@ -181,7 +182,7 @@ struct Staged {
   __device__ Staged(uint4* memory, const char* value, unsigned pixel_bytes, const Turn&, int pixels) : zeros(pixels) {
     uint4* to = memory + threadIdx.x % kWords;
 #pragma unroll 4
-    for (int pixel = threadIdx.x / kWords; pixel < pixels; pixel += kStreamThreads<true> / kWords) {
+    for (int pixel = threadIdx.x / kWords; pixel < pixels; pixel += kStreamThreads<kLanes, true> / kWords) {
       __pipeline_memcpy_async(to + pixel * kWords, at(value, pixel, pixel_bytes), sizeof(uint4));
     }
     if (threadIdx.x < kWords) to[pixels * kWords] = uint4{0, 0, 0, 0};
@@ -235,7 +236,7 @@ template <typename T, int V, int kLanes, int kUnit, bool kStaged, typename Sourc
 __device__ inline void sum_stream(const Problem& problem, int parts, const More&... more) {
   using A = Accumulate<T>;
   using Values = std::conditional_t<kStaged, Staged<T, V, kLanes>, InPlace<T, V, kLanes>>;
-  constexpr int kBlock = kStreamThreads<kStaged>;
+  constexpr int kBlock = kStreamThreads<kLanes, kStaged>;
   constexpr int kRun = kLanes < 8 ? 8 : kLanes;  // slots to a spare one, so that groups use different banks
   extern __shared__ uint4 dynamic[];
   __shared__ Spot<A> slots[kBlock + kBlock / kRun];
@@ -342,9 +343,9 @@ struct Shape {
 // Blocks that share the queries of their heads; it makes up to twice the time.
 template <int kLanes, bool kStaged>
 inline int parts_of(const Problem& problem) {
-  using Where = Turn<kLanes, kStreamThreads<kStaged>>;
+  using Where = Turn<kLanes, kStreamThreads<kLanes, kStaged>>;
   const int64_t tiles = Where::tiles_of(problem), heads = problem.B * Where::heads_of(problem);
-  const int64_t slots = std::max(Card().processors, 1) * int64_t{kStreamBlocks<kStaged>};
+  const int64_t slots = std::max(Card().processors, 1) * int64_t{kStreamBlocks<kLanes, kStaged>};
   const int64_t one_wave = std::clamp<int64_t>(slots / heads, 1, tiles);
   if (kStaged) {
     // Every block copies the values: no more of them than it takes to have the last wave nearly full.
@@ -364,7 +365,7 @@ inline int parts_of(const Problem& problem) {
 
 template <typename T, int V, int kLanes, bool kStaged, typename Kernel, typename... More>
 inline cudaError_t launch(Kernel kernel, const Problem& problem, cudaStream_t stream, const More&... more) {
-  constexpr int kBlock = kStreamThreads<kStaged>;
+  constexpr int kBlock = kStreamThreads<kLanes, kStaged>;
   const int parts = parts_of<kLanes, kStaged>(problem);
   int64_t bytes = words_of_levels(problem) * sizeof(uint4);
   if constexpr (kStaged) {
