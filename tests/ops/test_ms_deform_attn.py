@@ -207,6 +207,30 @@ def test_cpu_results_do_not_depend_on_the_number_of_threads(make_inputs):
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("queries", [5, 701], ids=["in place", "staged"])  # staged: many samples for the values
+@pytest.mark.parametrize("channels", [16, 24, 32, 64, 128], ids="d{}".format)
+@pytest.mark.parametrize(("levels", "points"), [(1, 4), (3, 4), (2, 8), (3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_values_in_shared_memory(make_inputs, dtype, levels, points, channels, queries):
+    inputs = make_inputs(
+        "cuda",
+        dtype,
+        location_dtype=torch.float32,
+        channels=channels,
+        queries=queries,
+        heads=5,
+        levels=levels,
+        points=points,
+    )
+    value = inputs.value.clone()
+    value[1, 2, 3] = float("nan")
+    expected = ms_deform_attn_reference(*in_float64(inputs._replace(value=value)))
+    output = ms_deform_attn(*inputs._replace(value=value))
+    assert torch.equal(output.isnan(), expected.isnan())
+    assert relative_error(output.nan_to_num(), expected.nan_to_num()) < BOUND[dtype]
+
+
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_deterministic_mode_is_bitwise_equal_over_runs(make_inputs, dtype):
     inputs = make_inputs("cuda", dtype, location_dtype=torch.float32, channels=32, queries=3000, levels=3)

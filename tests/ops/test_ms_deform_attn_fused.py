@@ -333,6 +333,26 @@ def test_many_samples_add_up():
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("queries", [5, 701], ids=["in place", "staged"])  # staged: many samples for the values
+@pytest.mark.parametrize("channels", [16, 32, 64, 128], ids="d{}".format)
+@pytest.mark.parametrize(("levels", "points"), [(1, 4), (3, 4), (5, 4), (2, 8), (5, 8), (3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32 offsets", "offsets like values"])
+def test_values_in_shared_memory(dtype, levels, points, channels, queries, narrow):
+    inputs = make(
+        "cuda",
+        dtype,
+        channels=channels,
+        queries=queries,
+        heads=5,
+        levels=levels,
+        points=points,
+        stored=dtype if narrow else None,
+    )
+    assert relative_error(ms_deform_attn_fused(*inputs), one_after_the_other(*in_float64(inputs))) < BOUND[dtype]
+
+
+@pytest.mark.cuda
 @pytest.mark.parametrize("channels", [32, 30], ids="d{}".format)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
 def test_blocks_of_several_tiles_of_queries(dtype, channels):

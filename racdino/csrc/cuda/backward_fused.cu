@@ -45,7 +45,7 @@ __device__ inline void locate(
   const int64_t first = row.row * n;
   const S* offsets = static_cast<const S*>(fusion.offsets);
   const S* logits = static_cast<const S*>(fusion.logits) + first;
-  const Softmax<kRowLanes, A> softmax(logits, n, row.lane);
+  const auto softmax = Softmax<kRowLanes, A>::of(logits, n, row.lane);
   if (!row.active) return;
   for (int s = row.lane; s < n; s += kRowLanes) {
     const int l = s / problem.P;

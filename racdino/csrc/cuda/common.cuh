@@ -98,6 +98,26 @@ struct Pack {
   }
 };
 
+// In the type of sums.
+template <typename S>
+__device__ inline Accumulate<S> read(const S* p) {
+  Accumulate<S> x[1];
+  Pack<S, 1>::load(p).unpack(x);
+  return x[0];
+}
+
+// Two neighbours; together: by one load.
+template <bool together, typename S>
+__device__ inline void read_pair(const S* p, Accumulate<S>& x, Accumulate<S>& y) {
+  Accumulate<S> pair[2];
+  if constexpr (together) {
+    Pack<S, 2>::load(p).unpack(pair);
+  } else {
+    pair[0] = read(p), pair[1] = read(p + 1);
+  }
+  x = pair[0], y = pair[1];
+}
+
 template <typename A>
 struct alignas(16) Four {
   A x[4];
@@ -110,7 +130,7 @@ struct Level {
 // Fill the table in dynamic shared memory. The tensors are never read on the host (that would stop the stream), so a
 // level that reaches beyond value is found here; the kernel then fails loudly rather than read foreign memory.
 __device__ inline void load_levels(const Problem& problem, Level* levels) {
-  for (int l = threadIdx.x; l < problem.L; l += kThreads) {
+  for (int l = threadIdx.x; l < problem.L; l += blockDim.x) {
     const int64_t H = problem.spatial_shapes[2 * l], W = problem.spatial_shapes[2 * l + 1];
     const int64_t start = problem.level_start_index[l];
     if (H < 1 || W < 1 || H > problem.S || W > problem.S || start < 0 || start + H * W > problem.S) {

@@ -5,14 +5,6 @@
 
 namespace racdino::cuda {
 
-// The type 16-bit offsets and logits are widened to is that of all sums.
-template <typename S>
-__device__ inline Accumulate<S> read(const S* p) {
-  Accumulate<S> x[1];
-  Pack<S, 1>::load(p).unpack(x);
-  return x[0];
-}
-
 // A query's reference on one level.
 template <typename A>
 struct Reference {
@@ -24,8 +16,11 @@ struct Reference {
   __device__ Reference(const Fusion& fusion, A share, int64_t b, int64_t q, int l) : Reference() {
     const A* at = static_cast<const A*>(fusion.reference) + b * fusion.batch_step + q * fusion.query_step +
                   l * fusion.level_step;
-    x = __ldg(at);
-    y = __ldg(at + 1);
+    if (reinterpret_cast<uintptr_t>(at) % (2 * sizeof(A)) == 0) {
+      read_pair<true>(at, x, y);
+    } else {
+      read_pair<false>(at, x, y);
+    }
     if (fusion.boxes) {
       half_w = share * __ldg(at + 2);
       half_h = share * __ldg(at + 3);
@@ -37,24 +32,47 @@ struct Reference {
 // exp(logit - largest) * scale.
 template <int kLanes, typename A>
 struct Softmax {
-  A largest = 0, scale = 0;
+  A largest, scale;
 
-  Softmax() = default;
-  template <typename S>
-  __device__ Softmax(const S* logits, int n, int lane) {
-    largest = -INFINITY;
-    for (int s = lane; s < n; s += kLanes) largest = max(largest, read(logits + s));
+  // This lane's first kUnit logits, loaded by themselves so that those of several rows can be under way together.
+  template <int kUnit, typename S>
+  __device__ static void begin(const S* logits, int n, int lane, A (&x)[kUnit]) {
+    if (lane * kUnit < n) {
+      Pack<S, kUnit>::load(logits + lane * kUnit).unpack(x);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kUnit; ++i) x[i] = -INFINITY;
+    }
+  }
+  template <int kUnit, typename S>
+  __device__ static Softmax of(const S* logits, int n, int lane, const A (&first)[kUnit]) {
+    Softmax row;
+    row.largest = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) row.largest = max(row.largest, first[i]);
+#pragma unroll 1
+    for (int s = kLanes * kUnit + lane; s < n; s += kLanes) row.largest = max(row.largest, read(logits + s));
 #pragma unroll
     for (int distance = kLanes / 2; distance > 0; distance /= 2) {
-      largest = max(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+      row.largest = max(row.largest, __shfl_xor_sync(0xffffffffu, row.largest, distance));
     }
     A sum = 0;
-    for (int s = lane; s < n; s += kLanes) sum += exp(read(logits + s) - largest);
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) sum += exp(first[i] - row.largest);
+#pragma unroll 1
+    for (int s = kLanes * kUnit + lane; s < n; s += kLanes) sum += exp(read(logits + s) - row.largest);
 #pragma unroll
     for (int distance = kLanes / 2; distance > 0; distance /= 2) {
       sum += __shfl_xor_sync(0xffffffffu, sum, distance);
     }
-    scale = 1 / sum;
+    row.scale = 1 / sum;
+    return row;
+  }
+  template <typename S>
+  __device__ static Softmax of(const S* logits, int n, int lane) {
+    A first[1];
+    begin(logits, n, lane, first);
+    return of(logits, n, lane, first);
   }
   __device__ A weight(A logit) const { return exp(logit - largest) * scale; }
 };

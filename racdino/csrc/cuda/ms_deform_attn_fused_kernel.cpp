@@ -18,15 +18,6 @@ at::ScalarType storage_of(const at::Tensor& value, const at::Tensor& offsets, co
   return dtype == value.scalar_type() && dtype == logits.scalar_type() ? dtype : accumulate_type(value);
 }
 
-// forward_fused.cu counts the elements of one image in 32 bits.
-void check_fused_limits(const Sizes& sizes) {
-  check_limits(sizes);
-  TORCH_CHECK(
-      sizes.S * sizes.M * sizes.D < (int64_t{1} << 32),
-      "ms_deform_attn: value " + shape_name({sizes.B, sizes.S, sizes.M, sizes.D}) +
-          " is too large for the fused operator, expected S*M*D below 2^32.");
-}
-
 // The tensors the kernels read, in the layout and types they expect.
 struct FusedArguments {
   at::Tensor value, spatial_shapes, level_start_index, reference, offsets, logits;
@@ -74,7 +65,7 @@ at::Tensor fused_cuda(
     const at::Tensor& attention_logits) {
   const Sizes sizes = check_fused_inputs(
       value, spatial_shapes, level_start_index, reference_points, sampling_offsets, attention_logits);
-  check_fused_limits(sizes);
+  check_limits(sizes);
   const c10::cuda::CUDAGuard on_device(value.device());
   const at::DimVector shape{sizes.B, sizes.Q, sizes.M * sizes.D};
   if (nothing_to_sample(sizes)) return at::zeros(shape, value.options());
@@ -99,7 +90,7 @@ FusedGradients fused_backward_cuda(
     std::array<bool, 4> output_mask) {
   const Sizes sizes = check_fused_inputs(
       value, spatial_shapes, level_start_index, reference_points, sampling_offsets, attention_logits);
-  check_fused_limits(sizes);
+  check_limits(sizes);
   const c10::cuda::CUDAGuard on_device(value.device());
   FusedArguments arguments(
       value, spatial_shapes, level_start_index, reference_points, sampling_offsets, attention_logits, sizes);

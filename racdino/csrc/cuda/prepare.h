@@ -25,10 +25,12 @@ inline void check_limits(const Sizes& sizes) {
   constexpr int64_t limit = int64_t{1} << 31;
   TORCH_CHECK(
       sizes.B * sizes.Q * sizes.M < limit && sizes.B * sizes.S * sizes.M < limit && sizes.M * sizes.D < limit / 8 &&
-          sizes.L <= cuda::kMaxLevels,
+          sizes.M * sizes.L * sizes.P < limit / 8 && sizes.L <= cuda::kMaxLevels,
       "ms_deform_attn: value " + shape_name({sizes.B, sizes.S, sizes.M, sizes.D}) + " with " + std::to_string(sizes.Q) +
           " queries and " + std::to_string(sizes.L) +
-          " levels is too large for one launch, expected B*Q*M and B*S*M below 2^31, M*D below 2^28 and at most " +
+          " levels of " + std::to_string(sizes.P) +
+          " points is too large for one launch, expected B*Q*M and B*S*M below 2^31, M*D and M*L*P below 2^28 and at "
+          "most " +
           std::to_string(cuda::kMaxLevels) + " levels.");
 }
 
