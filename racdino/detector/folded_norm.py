@@ -1,8 +1,8 @@
 """Batch norms in eval mode, folded into the convolutions before them: for all layers of a network at once.
 
-A norm whose statistics do not change is a scale and a shift per channel. As layers of their own, ResNet-50's took 20 of
-the 330 ms of a training step with 48 images (H100), most of it in their backward. The parameters train as before: their
-gradients go through the folded weights.
+A norm whose statistics do not change is a scale and a shift per channel. As layers of their own, ResNet-50's took 20 ms
+of a training step with 48 images (H100), most of it in their backward. The parameters train as before: their gradients
+go through the folded weights.
 """
 
 from __future__ import annotations

@@ -99,6 +99,27 @@ def test_values_and_gradients_are_those_of_torchvisions_layers(depth, frozen_sta
             torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10, msg=name)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("depth", [18, 50])
+def test_cuda_finds_the_maps_and_gradients_of_torchvisions_layers(depth, dtype):
+    """Where cuDNN adds bias and ReLU on the way; 16 bits are compared with float32 by the norm of the difference."""
+    torch.manual_seed(0)
+    model = randomise(ResNet(**{**KEYS, "depth": depth}, with_cp=True, zero_init_residual=False)).cuda()
+    x = torch.randn(2, 3, 64, 96, device="cuda")
+    trained = [p for p in model.parameters() if p.requires_grad]
+    results = []
+    for forward, precision in ((model, dtype), (lambda x: plain_forward(model, x), None)):
+        with torch.autocast("cuda", dtype=precision, enabled=precision is not None):
+            maps = forward(x)
+        loss = sum(level.float().square().mean() for level in maps)
+        gradients = torch.autograd.grad(1e3 * loss, trained)  # large enough for float16
+        results.append([*maps, *gradients])
+    tolerance = 1e-2 if dtype is None else 0.2
+    for got, want in zip(*results, strict=True):
+        assert (got - want).norm() <= tolerance * want.norm()
+
+
 def test_gradients_have_the_strides_of_their_weights():
     """For 1x1 weights too, where a convolution of channels-last maps gives others, at which DDP warns."""
     for norm_eval in (True, False):
