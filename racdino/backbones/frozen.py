@@ -67,7 +67,7 @@ class Remembering(nn.Module):
         """``compute(*parameters)``, from an earlier call with the same ``key`` where that still holds."""
         if isinstance(parameters, Tensor):
             parameters = (parameters,)
-        if not _may_keep(parameters[0].device) or any(p.requires_grad or p.is_inference() for p in parameters):
+        if not self.keeps(parameters):
             return compute(*parameters)
         entry = self._kept.get(key)
         if entry is None or not entry.holds_for(parameters):
@@ -75,6 +75,11 @@ class Remembering(nn.Module):
                 entry = _Entry(compute(*parameters), [p.detach() for p in parameters], [p._version for p in parameters])
             self._kept.keep(key, entry)
         return entry.value
+
+    @staticmethod
+    def keeps(parameters: Sequence[Tensor]) -> bool:
+        """Whether what `remembered` computes from these is kept."""
+        return _may_keep(parameters[0].device) and not any(p.requires_grad or p.is_inference() for p in parameters)
 
     def constant(self, key: Hashable, device: torch.device, compute: Callable[[], T]) -> T:
         """``compute()`` on ``device``, from an earlier call with the same ``key``: it depends on nothing else."""

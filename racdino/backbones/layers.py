@@ -95,8 +95,16 @@ class Attention(nn.Module):
         self.proj = linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.proj(self.before_last(x))
+
+    def before_last(self, x: Tensor) -> Tensor:
+        """What `last`, the projection, is given."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        return self.proj(attention(query, key, value).flatten(2))
+        return attention(query, key, value).flatten(2)
+
+    @property
+    def last(self) -> Linear:
+        return self.proj
 
 
 class Mlp(nn.Module):
@@ -108,7 +116,14 @@ class Mlp(nn.Module):
         self.fc2 = linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.before_last(x))
+
+    def before_last(self, x: Tensor) -> Tensor:
+        return F.gelu(self.fc1(x))
+
+    @property
+    def last(self) -> Linear:
+        return self.fc2
 
 
 class SwiGLU(nn.Module):
@@ -124,8 +139,15 @@ class SwiGLU(nn.Module):
         self.w3 = linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.w3(self.before_last(x))
+
+    def before_last(self, x: Tensor) -> Tensor:
         gate, content = self.w12(x).chunk(2, dim=-1)
-        return self.w3(F.silu(gate) * content)
+        return F.silu(gate) * content
+
+    @property
+    def last(self) -> Linear:
+        return self.w3
 
 
 class LayerScale(Remembering):
@@ -135,16 +157,26 @@ class LayerScale(Remembering):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), init_value))
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """residual + gamma * x, in one pass."""
-        return torch.addcmul(residual, x, self.cast("gamma", residual.dtype))
+    def forward(self, x: Tensor, layer: Attention | Mlp | SwiGLU, residual: Tensor) -> Tensor:
+        """residual + gamma * layer(x); where gamma and the layer are frozen, with the two multiplied once."""
+        parameters = (layer.last.weight, layer.last.bias, self.gamma)
+        if not self.keeps(parameters):
+            return torch.addcmul(residual, layer(x), self.cast("gamma", residual.dtype))
+        weight, bias = self.remembered(
+            residual.dtype, parameters, lambda weight, bias, gamma: _scaled(weight, bias, gamma, residual.dtype)
+        )
+        return F.linear(layer.before_last(x), weight, bias) + residual
+
+
+def _scaled(weight: Tensor, bias: Tensor, gamma: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return (weight * gamma[:, None]).to(dtype), (bias * gamma).to(dtype)
 
 
 class Add(nn.Module):
     """What takes the place of `LayerScale` in a block without."""
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return residual + x
+    def forward(self, x: Tensor, layer: nn.Module, residual: Tensor) -> Tensor:
+        return residual + layer(x)
 
 
 FFN_LAYERS: dict[str, type[Mlp] | type[SwiGLU]] = {"mlp": Mlp, "swiglu": SwiGLU, "swiglufused": SwiGLU}
@@ -167,5 +199,5 @@ class Block(nn.Module):
         self.ls2 = LayerScale(dim, init_values) if init_values else Add()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.ls1(self.attn(self.norm1(x)), x)
-        return self.ls2(self.mlp(self.norm2(x)), x)
+        x = self.ls1(self.norm1(x), self.attn, x)
+        return self.ls2(self.norm2(x), self.mlp, x)

@@ -8,8 +8,6 @@ and a cache of the result must notice every way in which a parameter can change.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,14 +36,6 @@ def resize_position_grid(
     return (across @ resized).to(table.dtype)
 
 
-def _assume_constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compiled, a call is made once, while torch compiles: the result depends on no tensor."""
-    if hasattr(torch, "compiler"):  # torch >= 2.1
-        return torch.compiler.assume_constant_result(function)
-    return function
-
-
-@_assume_constant
 def _axis_matrix(source: int, target: int, offset: float, antialias: bool, device: torch.device) -> Tensor:
     """(target, source) float64: what interpolation of one axis multiplies by."""
     units = torch.eye(source, dtype=torch.float64, device=device)[None, None]

@@ -46,7 +46,7 @@ class _ResidualBlock(torch.autograd.Function):
         across = x
         if count > len(strides):
             across = _convolve(_shrunk(x, strides), weights[-1], biases[-1], 1)
-        out = _convolve([x, *inner][-1], weights[last], biases[last], strides[last]).add_(across).relu_()
+        out = _convolved_plus([x, *inner][-1], weights[last], biases[last], strides[last], across)
         ctx.strides, ctx.shift_dtype = strides, tensors[-1].dtype
         ctx.save_for_backward(x, out, *weights, *biases, *([] if recompute else inner))
         return out
@@ -107,6 +107,14 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     if weight.dim() == 2:
         return as_map(torch.addmm(bias, pixels(x), weight.t()), x)
     return F.conv2d(x, weight, bias, stride, padding=1)
+
+
+def _convolved_plus(x: Tensor, weight: Tensor, bias: Tensor, stride: int, across: Tensor) -> Tensor:
+    """relu(convolution of x + across)."""
+    if weight.dim() == 2 and _has_fused_kernel(x):
+        kernel = weight[:, :, None, None]
+        return torch.cudnn_convolution_add_relu(x, kernel, across, 1.0, bias, [1, 1], [0, 0], [1, 1], 1)
+    return _convolve(x, weight, bias, stride).add_(across).relu_()
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:

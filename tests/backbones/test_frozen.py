@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from racdino.backbones import DinoVisionTransformer, dinov2
-from racdino.backbones.layers import LayerNorm, LayerScale, Linear
+from racdino.backbones.layers import LayerNorm, LayerScale, Linear, Mlp
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_layers_compute_in_the_dtype_of_their_input(trains):
     """float32 weights and a 16-bit input: the result and the gradients are those of weights cast beforehand."""
     torch.manual_seed(0)
     x = torch.randn(5, 8, dtype=torch.bfloat16)
-    for layer, arguments in ((Linear(8, 4), (x,)), (LayerNorm(8), (x,)), (LayerScale(8, 0.3), (x, x + 1))):
+    for layer, arguments in ((Linear(8, 4), (x,)), (LayerNorm(8), (x,))):
         for parameter in layer.parameters():
             torch.nn.init.normal_(parameter)
         layer.requires_grad_(trains)
@@ -146,6 +146,26 @@ def test_layers_compute_in_the_dtype_of_their_input(trains):
             for mine, other in zip(layer.parameters(), low.parameters(), strict=True):
                 assert mine.grad.dtype == torch.float32
                 assert torch.equal(mine.grad, other.grad.float())
+
+
+@pytest.mark.parametrize("trains", ["neither", "gamma", "layer"])
+def test_a_layer_and_its_scale_are_multiplied_once_where_both_are_frozen(trains):
+    torch.manual_seed(0)
+    scale, layer = LayerScale(8, 0.3).double(), Mlp(8, 16).double()
+    for parameter in (*scale.parameters(), *layer.parameters()):
+        torch.nn.init.normal_(parameter)
+    scale.requires_grad_(trains == "gamma")
+    layer.requires_grad_(trains == "layer")
+    x, residual = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True), torch.randn(2, 5, 8).double()
+    for _ in range(2):
+        want = residual + scale.gamma * layer(x)
+        got = scale(x, layer, residual)
+        assert (got - want).abs().max() <= 1e-14 * want.abs().max()
+        gradients = [torch.autograd.grad(out.sum(), x)[0] for out in (got, want)]
+        assert (gradients[0] - gradients[1]).abs().max() <= 1e-13 * gradients[1].abs().max()
+        assert len(scale._kept) == (trains == "neither")
+        with torch.no_grad():
+            layer.fc2.bias.add_(1)  # noticed
 
 
 def test_under_autocast_a_layer_norm_stays_in_the_dtype_of_its_input():

@@ -108,17 +108,3 @@ def test_autocast_does_not_round_the_weights():
     with torch.autocast("cpu", torch.bfloat16):
         inside = resize_position_grid(table, 19, 51)
     assert torch.equal(inside, resize_position_grid(table, 19, 51))
-
-
-@pytest.mark.skipif(not hasattr(torch, "compiler"), reason="torch 2.0 cannot mark what is constant")
-def test_a_compiled_graph_holds_the_axis_matrices_and_interpolates_nothing():
-    table, names = torch.randn(5, 5, 3), []
-
-    def backend(graph, inputs):
-        names.extend(str(node.target) for node in graph.graph.nodes)
-        return graph.forward
-
-    compiled = torch.compile(resize_position_grid, backend=backend, fullgraph=True, dynamic=False)
-    assert torch.equal(compiled(table, 4, 7), resize_position_grid(table, 4, 7))
-    assert names
-    assert not any("interpolate" in name for name in names)
