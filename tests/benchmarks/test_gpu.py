@@ -70,7 +70,7 @@ def test_a_table_keeps_its_words_and_gets_the_figures():
 
 def test_a_training_step_that_did_not_fit_is_marked_in_the_table():
     results = made_up()
-    results["training"][3]["adapter_with_cp"] = True  # the plain structure at batch 2
+    results["training"][2]["adapter_with_cp"] = True  # ours at batch 2
     assert [row[2] for row in cells(results)][-2:] == ["20.0", "40.0 (`with_cp`)"]
 
 

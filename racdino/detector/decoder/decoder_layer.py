@@ -155,7 +155,7 @@ class RaCFormerDecoderLayer(nn.Module):
     def _saving_memory(self, part: Callable[..., Tensor], *arguments: object) -> Tensor:
         """``part(*arguments)``; in training its activations are computed again when the gradient needs them.
 
-        Of a layer that is worth it for the mixing, whose numbers per query are many. The rest keeps a tenth of that.
+        Of a layer that is worth it for the mixing, whose numbers per query are many; the rest keeps less.
         """
         if not (self.with_cp and self.training and torch.is_grad_enabled()):
             return part(*arguments)
