@@ -93,3 +93,11 @@ def test_autocast_returns_gradients_in_the_inputs_types(device, make_inputs):
         output = ms_deform_attn(*inputs)
     output.float().sum().backward()
     assert {tensor.grad.dtype for tensor in inputs if tensor.requires_grad} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    "name", ["ms_deform_attn_forward", "ms_deform_attn_backward", "ms_deform_attn_fused", "ray_locations"]
+)
+def test_every_build_has_an_answer_for_tensors_on_a_gpu(name):
+    """A kernel, or without CUDA the sentence that says how to build one."""
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"racdino::{name}", "CUDA")

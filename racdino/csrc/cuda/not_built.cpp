@@ -45,10 +45,18 @@ FusedGradients fused_backward_not_built(
   TORCH_CHECK(false, kMessage);
 }
 
+void ray_locations_not_built(const c10::OperatorHandle&, torch::jit::Stack*) {
+  TORCH_CHECK(
+      false,
+      "ray_locations: the boxes are on a CUDA device, but racdino was built without CUDA; build it with "
+      "`FORCE_CUDA=1 python setup.py build_ext --inplace` in the checkout, or move the model to the CPU.");
+}
+
 }  // namespace
 }  // namespace racdino
 
 TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
+  m.impl("ray_locations", torch::CppFunction::makeFromBoxedFunction<&racdino::ray_locations_not_built>());
   m.impl("ms_deform_attn_forward", racdino::forward_not_built);
   m.impl("ms_deform_attn_backward", racdino::backward_not_built);
   m.impl("ms_deform_attn_fused", racdino::fused_not_built);
