@@ -1,4 +1,4 @@
-"""What `racdino._C` leaves to Python: the shapes of the operator's results, for torch.compile and meta tensors.
+"""What `racdino._C` leaves to Python: the shapes of the operators' results, for torch.compile and meta tensors.
 
 Autograd, autocast and the kernels are registered in ``csrc/``, in the folder of their dispatch key.
 """
@@ -71,11 +71,51 @@ def _fused_backward_shapes(
     return grad_value, grad_reference, grad_offsets, grad_logits
 
 
+def _ray_locations_shape(
+    offsets: Tensor,
+    steps: Tensor,
+    boxes: Tensor,
+    ages: Tensor,
+    pc_range: list[float],
+    radius: float,
+    region: float,
+    lidar2img: Tensor | None,
+    map_shapes: Tensor | None,
+    image_size: list[int],
+) -> Tensor:
+    B, Q, D, G, P, _ = offsets.shape
+    places = (G, D * P) if map_shapes is None else (D * P, G, map_shapes.shape[0])
+    return offsets.new_empty((B, ages.shape[1], Q, *places, 2))
+
+
+def _ray_locations_backward_shapes(
+    grad_locations: Tensor,
+    offsets: Tensor,
+    steps: Tensor,
+    boxes: Tensor,
+    ages: Tensor,
+    pc_range: list[float],
+    radius: float,
+    region: float,
+    lidar2img: Tensor | None,
+    map_shapes: Tensor | None,
+    image_size: list[int],
+    boxes_wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        offsets.new_empty(offsets.shape),
+        steps.new_empty(steps.shape),
+        boxes.new_empty(boxes.shape if boxes_wanted else (0,)),
+    )
+
+
 _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_forward": _forward_shape,
     "ms_deform_attn_backward": _backward_shapes,
     "ms_deform_attn_fused": _fused_shape,
     "ms_deform_attn_fused_backward": _fused_backward_shapes,
+    "ray_locations": _ray_locations_shape,
+    "ray_locations_backward": _ray_locations_backward_shapes,
 }
 
 if hasattr(torch.library, "register_fake"):  # torch >= 2.4

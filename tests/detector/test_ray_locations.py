@@ -104,3 +104,19 @@ def test_too_many_points_or_another_dtype_is_one_sentence():
         ray_locations(torch.rand(1, 2, 3, 9, 19, 2, device="cuda"), boxes[..., :3], boxes, ages, ray)
     with pytest.raises(RuntimeError, match=r"steps is \[1, 2, 3\] Double on cuda:0, expected \[1, 2, 3\] like offsets"):
         ray_locations(torch.rand(1, 2, 3, 2, 2, 2, device="cuda"), boxes[..., :3].double(), boxes, ages, ray)
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_meta_tensors_give_the_shapes_and_gradients_theirs(views):
+    """What torch.compile knows of the operator; the CUDA kernels give the same shapes (above)."""
+
+    def empty(*shape: int, dtype=torch.float32) -> torch.Tensor:
+        return torch.empty(*shape, device="meta", dtype=dtype)
+
+    leaves = [empty(2, 7, 3, 4, 2, 3 if views else 2), empty(2, 7, 3), empty(2, 7, 10)]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    seen = (empty(2, 5, 6, 4, 4), empty(4, 2, dtype=torch.int64)) if views else ()
+    places = ray_locations(*leaves, empty(2, 5), Ray(COORDINATES.pc_range, 65.0, 0.08, SIZE), *seen)
+    assert places.shape == ((2, 5, 7, 6, 4, 4, 2) if views else (2, 5, 7, 4, 6, 2))
+    gradients = torch.autograd.grad(places.sum(), leaves)
+    assert [gradient.shape for gradient in gradients] == [leaf.shape for leaf in leaves]
