@@ -32,7 +32,7 @@ class RaCFormerTransformer(nn.Module):
         d_region_list: per iteration, half of the stretch of the ray that is sampled, in units of d.
         num_heads, num_groups: heads of self attention, groups of channels in sampling and mixing.
         bev_shape: (y, x) cells of both BEV maps.
-        with_cp: compute what the mixing and the temporal encoder keep again in the backward pass, instead of keeping it.
+        with_cp: compute the activations of mixing and temporal encoder again in the backward pass, to save memory.
         plain_view_sampling: see `ViewSampling`.
         legacy_bev_batch_mixing: see `BEVSampling`. legacy_temporal_order: see `RadarTemporalEncoder`.
 
