@@ -16,7 +16,7 @@ import gc
 import re
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +48,17 @@ def main() -> int:
     options = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     rows = profile_adapter() if options.profile else measure(options.only)
-    if options.json:
-        gpu_results.add(options.json, "profile" if options.profile else "backbone", rows)
+    gpu_results.collect(options.json, "profile" if options.profile else "backbone", rows)
     return 0
 
 
-def measure(parts: Sequence[str] = PARTS) -> list[dict[str, Any]]:
+def measure(parts: Sequence[str] = PARTS) -> Iterator[dict[str, Any]]:
     """One row per part, number of images and peer, with the milliseconds of every round; prints them as it goes."""
-    rows = []
     for part in parts:
         for images in IMAGES:
-            found = _adapter(images) if part == "adapter" else _vit(part, images)
-            for row in found:
+            for row in _adapter(images) if part == "adapter" else _vit(part, images):
                 print(_line(row), flush=True)
-            rows += found
-    return rows
+                yield row
 
 
 # ---- the transformer alone ----

@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py [--only msda backbone training] [--json FILE]
 
-Prints what benchmarks/msda.py --cuda, backbone.py and training.py print, and adds every round to FILE after each of the
-three, so that pieces may run one after another. Needs a GPU, and nvcc for the mapping the op is compared with. Peers
+Prints what benchmarks/msda.py --cuda, backbone.py and training.py print, and adds every row to FILE as soon as it is
+measured, so that pieces may run one after another. Needs a GPU, and nvcc for the mapping the op is compared with. Peers
 that are not installed are left out with a sentence: `pip install timm transformers deformops` (the latter for Python
 3.12 and torch 2.11); without a network, `pip download` elsewhere and `pip install --no-index --no-deps WHEELS`.
 benchmarks/plot_gpu.py draws FILE.
@@ -40,8 +40,7 @@ def main() -> int:
         gpu_results.of_this_machine(options.json)  # refused before minutes are spent, not after
     for name in options.only:
         rows = importlib.import_module(f"benchmarks.{name}").measure()  # needs the compiled op, so only now
-        if options.json:
-            gpu_results.add(options.json, name, rows)
+        gpu_results.collect(options.json, name, rows)
         gc.collect()  # peaks count what is allocated
         torch.cuda.empty_cache()
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ _DIGITS = 6
 def machine() -> dict[str, Any]:
     """The card, and the versions that a figure depends on."""
     return {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
+
+
+def collect(path: Path | None, measurement: str, rows: Iterable[Row]) -> None:
+    """Take the rows as they are measured, each into the file, if there is one: a run that is stopped leaves those."""
+    for row in rows:
+        if path is not None:
+            add(path, measurement, [row])
 
 
 def add(path: Path, measurement: str, rows: list[Row]) -> None:
@@ -94,4 +102,6 @@ def _write(path: Path, results: dict[str, Any]) -> None:
             text = "[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in value) + "\n]"
         fields.append(f"{json.dumps(name)}: {text}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
+    whole = path.with_name(f"{path.name}.new")
+    whole.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
+    whole.replace(path)

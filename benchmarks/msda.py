@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -356,14 +356,13 @@ def measure(
     dtypes: Iterable[str] = tuple(DTYPES),
     spreads: Iterable[str] = tuple(SPREADS),
     only: Iterable[str] = tuple(PEERS),
-) -> list[dict]:
+) -> Iterator[dict]:
     """One row per case, spread, dtype and direction: every round of every peer in `only`, in us; prints medians."""
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; us per call (median of 25 rounds), D 32, P 4")
     print("16-bit values keep float32 locations; one thread per channel pays casts to float32, as under ViT-Adapter;")
     print("fused and composed start from offsets and logits in the dtype of the values")
     prepare = original_mapping() if "one thread per channel" in only else lambda *_: None
     deformops = load_deformops() if "deformops" in only else None
-    rows = []
     for key, spread in itertools.product(keys, spreads):
         exact = make_inputs(CUDA_CASES[key], "cuda", spread)
         for name, backward in itertools.product(dtypes, (False, True)):
@@ -372,9 +371,9 @@ def measure(
                 calls = dict(cuda_calls(inputs, CUDA_CASES[key], prepare, deformops, backward))
                 times = round_robin({peer: Captured(call) for peer, call in calls.items() if peer in only})
             what = "forward+backward" if backward else "forward"
-            rows.append({"case": key, "spread": spread, "dtype": name, "what": what, "microseconds": times})
-            print_row(rows[-1])
-    return rows
+            row = {"case": key, "spread": spread, "dtype": name, "what": what, "microseconds": times}
+            print_row(row)
+            yield row
 
 
 def medians(row: dict) -> dict[str, float]:
@@ -404,7 +403,6 @@ if __name__ == "__main__":
         print_peak(*arguments.peak_of)
     elif arguments.cuda:
         rows = measure(arguments.cases, arguments.dtypes, arguments.spreads, arguments.only)
-        if arguments.json:
-            gpu_results.add(arguments.json, "msda", rows)
+        gpu_results.collect(arguments.json, "msda", rows)
     else:
         cpu_table(arguments.rounds)

@@ -15,7 +15,7 @@ import runpy
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +45,21 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=STRUCTURES, default=STRUCTURES)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the rows are added to FILE")
     options = parser.parse_args()
-    rows = measure(options.batch, options.only)
-    if options.json:
-        gpu_results.add(options.json, "training", rows)
+    gpu_results.collect(options.json, "training", measure(options.batch, options.only))
     return 0
 
 
-def measure(batches: Sequence[int] = BATCHES, structures: Sequence[str] = STRUCTURES) -> list[dict[str, Any]]:
+def measure(batches: Sequence[int] = BATCHES, structures: Sequence[str] = STRUCTURES) -> Iterator[dict[str, Any]]:
     """One row per batch size and structure; prints them as it goes."""
-    rows = []
     for samples in batches:
+        of = {}
         for structure in structures:
             row = {"samples": samples, "structure": structure, **_measure_what_fits(samples, structure)}
-            rows.append(row)
             print(_line(row), flush=True)
-        of = {row["structure"]: row for row in rows if row["samples"] == samples}
+            of[structure] = row
+            yield row
         if len(of) == 2:
             print(_comparison(of["ours"], of["plain"]), flush=True)
-    return rows
 
 
 def _measure_what_fits(samples: int, structure: str) -> dict[str, Any]:

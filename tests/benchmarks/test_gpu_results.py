@@ -33,6 +33,18 @@ def test_a_case_that_is_run_again_replaces_its_row_and_no_other(tmp_path):
     assert [row["images_per_s"] for row in found] == [100.0, 1.0, 200.0, 160.0]
 
 
+def test_a_run_that_is_stopped_leaves_every_row_it_measured(tmp_path):
+    rows = made_up()["training"]
+
+    def stopped():
+        yield from rows[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gpu_results.collect(tmp_path / "gpu.json", "training", stopped())
+    assert gpu_results.read(tmp_path / "gpu.json")["training"] == [gpu_results._rounded(row) for row in rows[:2]]
+
+
 def test_results_of_another_machine_are_kept_and_the_run_says_so(tmp_path, monkeypatch):
     path = tmp_path / "gpu.json"
     gpu_results.add(path, "training", made_up()["training"])
