@@ -93,11 +93,13 @@ class Remembering(nn.Module):
         return found
 
 
-def _may_keep(device: torch.device) -> bool:
-    """Not while torch compiles or traces, nor in the capture of a CUDA graph, which computes nothing yet.
+def is_compiling() -> bool:
+    """Whether torch.compile is reading this code. Torch 2.0 cannot tell; its compiler leaves dicts to Python."""
+    return hasattr(torch, "compiler") and torch.compiler.is_compiling()
 
-    Torch 2.0 cannot tell that it compiles; its compiler leaves to Python what follows.
-    """
-    if hasattr(torch, "compiler") and torch.compiler.is_compiling():
+
+def _may_keep(device: torch.device) -> bool:
+    """Not while torch compiles or traces, nor in the capture of a CUDA graph, which computes nothing yet."""
+    if is_compiling() or torch.jit.is_tracing():
         return False
-    return not (torch.jit.is_tracing() or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()))
+    return not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
