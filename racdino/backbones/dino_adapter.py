@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from racdino.backbones.dinov2 import DinoVisionTransformer
-from racdino.backbones.finest_map import doubled_and_shrunk, places
+from racdino.backbones.finest_map import add_doubled
 from racdino.backbones.interaction import InteractionBlock, Sampling
 from racdino.backbones.layers import for_batch_norm, init_conv
 from racdino.backbones.spatial_prior import SpatialPriorModule, project
@@ -191,15 +191,9 @@ class DinoAdapter(DinoVisionTransformer):
 
     def _finest(self, c1: Tensor, c2: Tensor) -> Tensor:
         """``fc1(c1) + resize(up(c2))``, (B, C, H, W) like all maps here in channels-last memory."""
-        height, width = c1.shape[2:]
-        down, across = self.constant(
-            (height, width, c2.dtype),
-            c2.device,
-            lambda: tuple(places(side, c2.dtype, c2.device) for side in (height, width)),
-        )
-        doubled = doubled_and_shrunk(c2.permute(0, 2, 3, 1), self.up.weight, down, across)
         projected = project(self.spm.fc1, c1, self.up.bias)  # which resizing would leave as it is
-        return projected + doubled.permute(0, 3, 1, 2)
+        finest = add_doubled(c2.permute(0, 2, 3, 1), self.up.weight, projected.permute(0, 2, 3, 1))
+        return finest.permute(0, 3, 1, 2)
 
     def _interact(
         self, x: Tensor, c: Tensor, grid: tuple[int, int], sizes: list[tuple[int, int]]

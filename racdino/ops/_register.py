@@ -109,6 +109,16 @@ def _ray_locations_backward_shapes(
     )
 
 
+def _weave_shape(upper: Tensor, lower: Tensor, added: Tensor) -> Tensor:
+    return added.new_empty(added.shape)
+
+
+def _weave_backward_shapes(grad: Tensor) -> tuple[Tensor, Tensor]:
+    B, H, W, C = grad.shape
+    shape = (B, (H + 1) // 2, (W + 1) // 2 * 2, C)
+    return grad.new_empty(shape), grad.new_empty(shape)
+
+
 _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_forward": _forward_shape,
     "ms_deform_attn_backward": _backward_shapes,
@@ -116,6 +126,8 @@ _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_fused_backward": _fused_backward_shapes,
     "ray_locations": _ray_locations_shape,
     "ray_locations_backward": _ray_locations_backward_shapes,
+    "weave": _weave_shape,
+    "weave_backward": _weave_backward_shapes,
 }
 
 if hasattr(torch.library, "register_fake"):  # torch >= 2.4
