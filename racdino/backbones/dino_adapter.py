@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from racdino.backbones.crop import crop
 from racdino.backbones.dinov2 import DinoVisionTransformer
 from racdino.backbones.finest_map import add_doubled
 from racdino.backbones.interaction import InteractionBlock, Sampling
@@ -184,10 +183,10 @@ class DinoAdapter(DinoVisionTransformer):
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         outputs = [
-            _Crop.apply(norm(for_batch_norm(level)), height // stride, width // stride, memory_format)
+            crop(norm(for_batch_norm(level)), height // stride, width // stride, memory_format)
             for norm, level, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
         ]
-        return outputs, _Crop.apply(vit_maps[-1], height // patch, width // patch, memory_format)
+        return outputs, crop(vit_maps[-1], height // patch, width // patch, memory_format)
 
     def _finest(self, c1: Tensor, c2: Tensor) -> Tensor:
         """``fc1(c1) + resize(up(c2))``, (B, C, H, W) like all maps here in channels-last memory."""
@@ -220,25 +219,6 @@ class DinoAdapter(DinoVisionTransformer):
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, H*W, C) to (B, C, H, W), the same memory."""
     return tokens.unflatten(1, size).permute(0, 3, 1, 2)
-
-
-class _Crop(torch.autograd.Function):
-    """The upper left part of channels-last maps. The gradient is channels-last, in one pass over memory."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, height: int, width: int, memory_format: torch.memory_format) -> Tensor:
-        ctx.shape = x.shape
-        return x[:, :, :height, :width].contiguous(memory_format=memory_format)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        height, width = grad.shape[2:]
-        full = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
-        full[:, :, :height, :width] = grad
-        full[:, :, height:] = 0
-        full[:, :, :, width:] = 0
-        return full, None, None, None
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

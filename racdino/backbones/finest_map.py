@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from racdino.backbones.served import served
 from racdino.ops import weave
-
-_VECTOR = 16  # bytes that the operator reads at a time
 
 
 def places(target: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
@@ -44,21 +43,10 @@ def add_doubled(tokens: Tensor, weight: Tensor, added: Tensor) -> Tensor:
         F.linear(tokens.flatten(0, 2), weight[:, :, row].permute(2, 1, 0).flatten(0, 1)).view(B, h, 2 * w, -1)
         for row in range(2)
     )
-    if _has_operator(upper, added):
+    if upper.dtype == added.dtype and served(added, added.shape[3]):
         return weave(upper, lower, added)
     down, across = (places(side, upper.dtype, upper.device) for side in added.shape[1:3])
     return added + _Woven.apply(upper, lower, down, across)
-
-
-def _has_operator(upper: Tensor, added: Tensor) -> bool:
-    """Not while torch compiles or traces, which look into plain torch only. Torch 2.0 cannot tell that it compiles."""
-    return (
-        added.is_cuda
-        and upper.dtype == added.dtype
-        and added.shape[3] * added.element_size() % _VECTOR == 0
-        and not torch.jit.is_tracing()
-        and not (hasattr(torch, "compiler") and torch.compiler.is_compiling())
-    )
 
 
 class _Woven(torch.autograd.Function):

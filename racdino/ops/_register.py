@@ -119,6 +119,15 @@ def _weave_backward_shapes(grad: Tensor) -> tuple[Tensor, Tensor]:
     return grad.new_empty(shape), grad.new_empty(shape)
 
 
+def _crop_shape(x: Tensor, height: int, width: int) -> Tensor:
+    return x.new_empty((*x.shape[:2], height, width))
+
+
+def _crop_backward_shape(grad: Tensor, H: int, W: int) -> Tensor:
+    B, C = grad.shape[:2]
+    return grad.new_empty((B, H, W, C)).permute(0, 3, 1, 2)
+
+
 _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_forward": _forward_shape,
     "ms_deform_attn_backward": _backward_shapes,
@@ -128,6 +137,8 @@ _SHAPES: dict[str, Callable] = {
     "ray_locations_backward": _ray_locations_backward_shapes,
     "weave": _weave_shape,
     "weave_backward": _weave_backward_shapes,
+    "crop": _crop_shape,
+    "crop_backward": _crop_backward_shape,
 }
 
 if hasattr(torch.library, "register_fake"):  # torch >= 2.4

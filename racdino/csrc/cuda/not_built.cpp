@@ -32,5 +32,7 @@ TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
   answer("ray_locations_backward");
   answer("weave");
   answer("weave_backward");
+  answer("crop");
+  answer("crop_backward");
 }
 #endif
