@@ -11,11 +11,16 @@ _VECTOR = 16  # bytes that the operators read of a pixel at a time
 def served(x: Tensor, channels: int) -> bool:
     """Whether the operators know the device of ``x`` and pixels of so many channels of its dtype.
 
-    Not while torch compiles or traces, which look into plain torch only. Torch 2.0 cannot tell that it compiles.
+    Not while torch compiles or traces, which look into plain torch only. Torch before 2.3 cannot tell that it compiles.
     """
     return (
         x.is_cuda
         and channels * x.element_size() % _VECTOR == 0
         and not torch.jit.is_tracing()
-        and not (hasattr(torch, "compiler") and torch.compiler.is_compiling())
+        and not _compiles()
     )
+
+
+def _compiles() -> bool:
+    known = hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling")
+    return known and torch.compiler.is_compiling()

@@ -9,10 +9,10 @@ from racdino.backbones.crop import crop
 
 GPU = pytest.param("cuda", marks=pytest.mark.cuda)
 FORMATS = [torch.contiguous_format, torch.channels_last]
-# Tiles of the kernel have 64 pixels and 64 or 32 channels: less, just as much, more.
+# Tiles of the kernel have 256 pixels and 64 or 32 channels: less, just as much, more.
 SHAPES = [
     ((1, 8, 1, 1), (1, 1)),
-    ((2, 64, 8, 8), (8, 8)),
+    ((2, 64, 16, 16), (16, 16)),
     ((3, 40, 9, 35), (8, 33)),
     ((1, 200, 17, 45), (16, 44)),
     ((2, 5, 6, 7), (5, 7)),

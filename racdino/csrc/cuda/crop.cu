@@ -6,8 +6,10 @@ namespace racdino::cuda {
 namespace {
 
 constexpr int kCropThreads = 256, kWarps = kCropThreads / 32;
-constexpr int kPixels = 64;
 constexpr int kVectors = 8;  // of 16 bytes in the channels of a tile
+// Many: the channels of part begin anywhere in a sector of 32 bytes, so the ends of what is written are pieces of one.
+// Of 48 maps of 67x179x768 in 16 bits an H100 crops 64 at a time in 0.86 ms, 256 in 0.64.
+constexpr int kPixels = 256;
 
 // E: unsigned integers as wide as the elements.
 template <typename E>

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kBytes = 16;  // that the kernels read of a pixel at a time
 
-// whole, part: shapes (B, C, ...).
+// given: x or its cropped gradient, of which messages speak. whole: the shape of x.
 cuda::Crop sizes_of(const at::Tensor& given, at::IntArrayRef whole, int64_t height, int64_t width) {
   const int64_t size = given.element_size();
   TORCH_CHECK(
