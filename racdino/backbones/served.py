@@ -13,14 +13,8 @@ def served(x: Tensor, channels: int) -> bool:
 
     Not while torch compiles or traces, which look into plain torch only. Torch before 2.3 cannot tell that it compiles.
     """
-    return (
-        x.is_cuda
-        and channels * x.element_size() % _VECTOR == 0
-        and not torch.jit.is_tracing()
-        and not _compiles()
-    )
+    return x.is_cuda and channels * x.element_size() % _VECTOR == 0 and not torch.jit.is_tracing() and not _compiles()
 
 
 def _compiles() -> bool:
-    known = hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling")
-    return known and torch.compiler.is_compiling()
+    return hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling()
