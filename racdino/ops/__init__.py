@@ -1,5 +1,5 @@
-"""Multi-scale deformable attention: the compiled operator, its pure-torch reference and the module around it; and the
-places where the detector's queries look."""
+"""Multi-scale deformable attention: the compiled operator, its pure-torch reference and the module around it; the
+places where the detector's queries look; and the last step of the backbone's finest map."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from racdino.ops._reference import ms_deform_attn_reference  # noqa: E402
 from racdino.ops.modules import MSDeformAttn  # noqa: E402
 from racdino.ops.ms_deform_attn import ms_deform_attn, ms_deform_attn_fused  # noqa: E402
 from racdino.ops.ray_locations import Ray, ray_locations  # noqa: E402
+from racdino.ops.weave import weave  # noqa: E402
 
 __all__ = [
     "MSDeformAttn",
@@ -20,4 +21,5 @@ __all__ = [
     "ms_deform_attn_fused",
     "ms_deform_attn_reference",
     "ray_locations",
+    "weave",
 ]

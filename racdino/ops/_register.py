@@ -109,6 +109,25 @@ def _ray_locations_backward_shapes(
     )
 
 
+def _weave_shape(upper: Tensor, lower: Tensor, added: Tensor) -> Tensor:
+    return added.new_empty(added.shape)
+
+
+def _weave_backward_shapes(grad: Tensor) -> tuple[Tensor, Tensor]:
+    B, H, W, C = grad.shape
+    shape = (B, (H + 1) // 2, (W + 1) // 2 * 2, C)
+    return grad.new_empty(shape), grad.new_empty(shape)
+
+
+def _crop_shape(x: Tensor, height: int, width: int) -> Tensor:
+    return x.new_empty((*x.shape[:2], height, width))
+
+
+def _crop_backward_shape(grad: Tensor, H: int, W: int) -> Tensor:
+    B, C = grad.shape[:2]
+    return grad.new_empty((B, H, W, C)).permute(0, 3, 1, 2)
+
+
 _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_forward": _forward_shape,
     "ms_deform_attn_backward": _backward_shapes,
@@ -116,6 +135,10 @@ _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_fused_backward": _fused_backward_shapes,
     "ray_locations": _ray_locations_shape,
     "ray_locations_backward": _ray_locations_backward_shapes,
+    "weave": _weave_shape,
+    "weave_backward": _weave_backward_shapes,
+    "crop": _crop_shape,
+    "crop_backward": _crop_backward_shape,
 }
 
 if hasattr(torch.library, "register_fake"):  # torch >= 2.4

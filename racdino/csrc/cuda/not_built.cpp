@@ -30,5 +30,9 @@ TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
   answer("ms_deform_attn_fused_backward");
   answer("ray_locations");
   answer("ray_locations_backward");
+  answer("weave");
+  answer("weave_backward");
+  answer("crop");
+  answer("crop_backward");
 }
 #endif
