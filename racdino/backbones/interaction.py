@@ -138,9 +138,7 @@ class Extractor(nn.Module):
         return query + update
 
 
-def _attend(
-    module: Injector | Extractor, query: Tensor, feat: Tensor, sampling: Sampling
-) -> tuple[Tensor, Tensor]:
+def _attend(module: Injector | Extractor, query: Tensor, feat: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """The query, for the residual connection, and what it takes from ``feat``."""
     query, normed = module.query_norm.sum_and_norm(query)
     taken = module.attn(

@@ -33,7 +33,7 @@ class LayerNorm(nn.LayerNorm):
     def __init__(self, dim: int) -> None:
         super().__init__(dim, eps=LAYER_NORM_EPS)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, x: Tensor, update: Tensor | None = None, with_sum: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         total, normed = add_layer_norm(x, update, self.weight, self.bias, self.eps)
@@ -170,9 +170,7 @@ class LayerScale(Remembering):
         residual, update = self.terms(x, layer, residual)
         return residual if update is None else residual + update
 
-    def terms(
-        self, x: Tensor, layer: Attention | Mlp | SwiGLU, residual: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def terms(self, x: Tensor, layer: Attention | Mlp | SwiGLU, residual: Tensor) -> tuple[Tensor, Tensor | None]:
         """Two terms of that sum, or all of it and None.
 
         Two where gamma and the layer are frozen, with the two multiplied once.

@@ -1,5 +1,5 @@
-"""Multi-scale deformable attention: the compiled operator, its pure-torch reference and the module around it; the places
-where the detector's queries look; and layer norm with the residual sum before it."""
+"""Multi-scale deformable attention: the compiled operator, its pure-torch reference and the module around it; the
+places where the detector's queries look; and layer norm with the residual sum before it."""
 
 from __future__ import annotations
 

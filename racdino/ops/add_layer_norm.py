@@ -33,8 +33,8 @@ def add_layer_norm(x: Tensor, update: Tensor | None, weight: Tensor, bias: Tenso
         weight, bias: (C,), in any dtype; the kernels read float32 as it is and use it so, plain torch in that of x.
 
     Returns:
-        The sum, ``x`` itself or a view of it without ``update``, and the norm of the sum as it was rounded, in the sum's
-        dtype also under autocast, (..., C).
+        (..., C) each: the sum, without ``update`` ``x`` itself or a view of it; and the norm of the sum as it was
+        rounded, in the sum's dtype also under autocast.
 
     Raises:
         RuntimeError: shapes or devices do not fit; the message names the argument and what it should be.
