@@ -1,5 +1,5 @@
-// Residual sum and layer norm: schema. The only kernels are cuda/add_layer_norm.cu's; elsewhere racdino/ops computes the
-// same in plain torch.
+// Residual sum and layer norm: schema. The only kernels are cuda/add_layer_norm.cu's; elsewhere racdino/ops computes
+// the same in plain torch.
 #include <torch/library.h>
 
 // x, update, grads and sum: (..., C) of one type. weight, bias: (C), of that type or float. mean, rstd: (...) float, of

@@ -175,11 +175,12 @@ def test_blocks_and_exchanges_compute_as_on_a_cpu(name, frozen):
         sampling = Sampling.between(sizes, sizes, torch.device(device), query_prefix=prefix)
         sampling = Sampling(sampling.reference_points.to(dtype), sampling.spatial_shapes, sampling.level_start_index)
         more = {"block": (), "injector": (sampling, prefix), "extractor": (sampling, sizes)}[name]
-        output = ours(*leaves, *more)
         wanted = [*leaves, *(parameter for parameter in ours.parameters() if parameter.requires_grad)]
-        results.append([output, *torch.autograd.grad(output.square().sum(), wanted)])
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            output = ours(*leaves, *more)
+            results.append([output, *torch.autograd.grad(output.square().sum(), wanted)])
     for got, want in zip(*results, strict=True):
-        assert error(got.cpu(), want) <= 1e-4
+        assert error(got.cpu(), want) <= 1e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)

@@ -11,7 +11,7 @@ namespace {
 constexpr int kForwardWarps = 2, kBackwardWarps = 4;  // of a block
 
 // Blocks a multiprocessor shall hold: as many as the registers of a row of C channels leave room for.
-constexpr int forward_blocks(int C) { return C <= 384 ? 20 : C <= 768 ? 16 : C <= 1024 ? 12 : 10; }
+constexpr int forward_blocks(int C) { return C <= 768 ? 16 : C <= 1024 ? 12 : 10; }
 constexpr int backward_blocks(int C) { return C <= 384 ? 5 : C <= 768 ? 3 : 2; }  // with sums for weight and bias
 
 // The first row of a warp.
@@ -30,6 +30,7 @@ struct Row {
   __device__ static int64_t place(int64_t row, int chunk) { return row * C + (chunk * 32 + threadIdx.x % 32) * V; }
 };
 
+// A row as it is stored, a lane's part of it.
 template <typename T, int C>
 struct Packed {
   using R = Row<T, C>;
@@ -118,8 +119,8 @@ __global__ void __launch_bounds__(32 * kForwardWarps, forward_blocks(C)) add_lay
     Pack<T, R::V>::pack(x[k]).store(static_cast<T*>(norm.normed) + R::place(row, k));
   }
   if (threadIdx.x % 32 == 0) {
-    static_cast<float*>(norm.mean)[row] = mean;
-    static_cast<float*>(norm.rstd)[row] = rstd;
+    norm.mean[row] = mean;
+    norm.rstd[row] = rstd;
   }
 }
 
@@ -145,7 +146,7 @@ __device__ inline void store_partial(
     }
     __syncthreads();
   }
-  float* partial = static_cast<float*>(norm.partial) + static_cast<int64_t>(blockIdx.x) * 2 * C;
+  float* partial = norm.partial + static_cast<int64_t>(blockIdx.x) * 2 * C;
   for (int c = threadIdx.x; c < 2 * C; c += blockDim.x) partial[c] = sums[0][c];
 }
 
@@ -160,7 +161,8 @@ __global__ void __launch_bounds__(32 * kBackwardWarps, kWeightWanted ? backward_
     packed_x.load(norm.x, row);
     packed_grad.load(norm.grad_normed, row);
     if (norm.grad_sum != nullptr) residual.load(norm.grad_sum, row);
-    const float mean = read(static_cast<const float*>(norm.mean) + row), rstd = read(static_cast<const float*>(norm.rstd) + row);
+    const float mean = read(norm.mean + row);
+    const float rstd = read(norm.rstd + row);
     float x[R::kChunks][R::V], grad[R::kChunks][R::V];  // normed, before weight and bias; times weight
     float grad_mean = 0, projection = 0;
 #pragma unroll
@@ -202,7 +204,7 @@ template <typename T>
 __global__ void __launch_bounds__(1024) sum_partials(const NormRows norm) {
   __shared__ float sums[32][33];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, columns = 2 * norm.C;
-  const float* partial = static_cast<const float*>(norm.partial) + blockIdx.x * 32;
+  const float* partial = norm.partial + blockIdx.x * 32;
   float sum = 0;
 #pragma unroll 4
   for (int block = warp; block < norm.blocks; block += 32) {

@@ -9,8 +9,7 @@
 
 namespace racdino::cuda {
 
-// Everything contiguous, of one type and at addresses that 16 bytes divide, except where said. Rows of C channels.
-// mean, rstd and partial are float.
+// Everything contiguous and at addresses that 16 bytes divide; of one type where no other is named. Rows of C channels.
 struct NormRows {
   const void* x;            // (rows, C); backward: what was normed, the sum
   const void* update;       // like x, forward only; null: nothing is added and no sum written
@@ -20,10 +19,10 @@ struct NormRows {
   const void* grad_sum;     // like x, backward only; null: zero
   void* sum;                // like x: x + update, forward only
   void* normed;             // like x, forward only
-  void* mean;               // (rows), of the sum as it was rounded
-  void* rstd;               // (rows), 1 / sqrt(variance + eps)
+  float* mean;              // (rows), of the sum as it was rounded
+  float* rstd;              // (rows), 1 / sqrt(variance + eps)
   void* grad_x;             // like x, backward only: that of update as well
-  void* partial;            // (blocks, 2, C), backward only: sums for weight and bias; null: unwanted
+  float* partial;           // (blocks, 2, C), backward only: sums for weight and bias; null: unwanted
   void* grad_weight;        // like weight
   void* grad_bias;          // like bias
   int64_t rows;

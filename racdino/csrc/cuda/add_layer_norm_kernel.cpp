@@ -82,8 +82,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> add_layer_norm_cuda(
   norm.bias = bias.data_ptr();
   norm.sum = sum.data_ptr();
   norm.normed = normed.data_ptr();
-  norm.mean = mean.data_ptr();
-  norm.rstd = rstd.data_ptr();
+  norm.mean = mean.data_ptr<float>();
+  norm.rstd = rstd.data_ptr<float>();
   norm.eps = static_cast<float>(eps);
   C10_CUDA_CHECK(cuda::launch_add_layer_norm(norm, type_of(x.scalar_type()), c10::cuda::getCurrentCUDAStream()));
   return {sum, normed, mean, rstd};
@@ -115,14 +115,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> add_layer_norm_backward_cuda(
   cuda::NormRows norm = rows_of(sum, weight);
   norm.grad_normed = grad_normed.data_ptr();
   norm.grad_sum = grad_sum.defined() ? grad_sum.data_ptr() : nullptr;
-  norm.mean = mean.data_ptr();
-  norm.rstd = rstd.data_ptr();
+  norm.mean = mean.data_ptr<float>();
+  norm.rstd = rstd.data_ptr<float>();
   norm.grad_x = grad_x.data_ptr();
   at::Tensor partial;
   if (weight_wanted) {
     C10_CUDA_CHECK(cuda::norm_blocks(norm.rows, norm.C, &norm.blocks));
     partial = at::empty({norm.blocks, 2, norm.C}, mean.options());
-    norm.partial = partial.data_ptr();
+    norm.partial = partial.data_ptr<float>();
     norm.grad_weight = grad_weight.data_ptr();
     norm.grad_bias = grad_bias.data_ptr();
   }
