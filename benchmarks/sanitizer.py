@@ -3,8 +3,8 @@
     python benchmarks/sanitizer.py
 
 Every kernel variant that a dtype and a head width choose is run, forward, fused, and backward in its three ways: adding
-directly, by cell, and sorted; and the decoder's ray_locations, on the ground and in views. Prints the tools' summaries;
-the exit status is 1 when one of them found something.
+directly, by cell, and sorted; the decoder's ray_locations, on the ground and in views; and add_layer_norm. Prints the
+tools' summaries; the exit status is 1 when one of them found something.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def work() -> None:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from racdino.ops import Ray, ms_deform_attn, ms_deform_attn_fused, ray_locations
+    from racdino.ops import Ray, add_layer_norm, ms_deform_attn, ms_deform_attn_fused, ray_locations
 
     shapes = torch.tensor([[12, 16], [6, 8], [3, 4], [2, 2]], device="cuda")
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
@@ -78,6 +78,13 @@ def work() -> None:
             leaves = [torch.rand(2, 70, 5, 4, 4, dimensions, **numbers), torch.rand(2, 70, 5, **numbers)]
             leaves = [leaf.requires_grad_() for leaf in (*leaves, torch.rand(2, 70, 10, **numbers))]
             ray_locations(*leaves, ages, ray, *seen).sum().backward()
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for C in (384, 768, 1024, 1536):
+            x, update = torch.rand(2, 1001, C, device="cuda", dtype=dtype, requires_grad=True).unbind()
+            weight, bias = torch.rand(2, C, device="cuda", requires_grad=True).unbind()
+            for parameters in ((weight, bias), (weight.to(dtype).detach(), bias.to(dtype).detach())):
+                total, normed = add_layer_norm(x, update, *parameters, 1e-6)
+                (add_layer_norm(total, None, *parameters, 1e-6)[1] + normed).sum().backward(retain_graph=True)
     torch.cuda.synchronize()
 
 

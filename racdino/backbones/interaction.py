@@ -110,8 +110,9 @@ class Injector(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), float(init_values)))
 
     def forward(self, query: Tensor, feat: Tensor, sampling: Sampling, prefix: int) -> Tensor:
+        query, taken = _attend(self, query, feat, sampling)
         gamma = self.gamma.to(query.dtype).expand(query.shape[1] - prefix, -1)
-        return torch.addcmul(query, _attend(self, query, feat, sampling), F.pad(gamma, (0, 0, prefix, 0)))
+        return torch.addcmul(query, taken, F.pad(gamma, (0, 0, prefix, 0)))
 
 
 class Extractor(nn.Module):
@@ -130,20 +131,24 @@ class Extractor(nn.Module):
             self.ffn_norm = LayerNorm(dim)
 
     def forward(self, query: Tensor, feat: Tensor, sampling: Sampling, sizes: Sizes) -> Tensor:
-        query = query + _attend(self, query, feat, sampling)
+        query, update = _attend(self, query, feat, sampling)
         if self.with_cffn:
-            query = query + self.ffn(self.ffn_norm(query), sizes)
-        return query
+            query, normed = self.ffn_norm.sum_and_norm(query, update)
+            update = self.ffn(normed, sizes)
+        return query + update
 
 
-def _attend(module: Injector | Extractor, query: Tensor, feat: Tensor, sampling: Sampling) -> Tensor:
-    return module.attn(
-        module.query_norm(query),
+def _attend(module: Injector | Extractor, query: Tensor, feat: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """The query, for the residual connection, and what it takes from ``feat``."""
+    query, normed = module.query_norm.sum_and_norm(query)
+    taken = module.attn(
+        normed,
         sampling.reference_points.expand(len(query), -1, -1, -1),
         module.feat_norm(feat),
         sampling.spatial_shapes,
         sampling.level_start_index,
     )
+    return query, taken
 
 
 class InteractionBlock(nn.Module):

@@ -128,7 +128,29 @@ def _crop_backward_shape(grad: Tensor, H: int, W: int) -> Tensor:
     return grad.new_empty((B, H, W, C)).permute(0, 3, 1, 2)
 
 
+def _add_layer_norm_shapes(
+    x: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mean, rstd = (x.new_empty(x.shape[:-1], dtype=torch.float32) for _ in range(2))
+    return x.new_empty((0,) if update is None else x.shape), x.new_empty(x.shape), mean, rstd
+
+
+def _add_layer_norm_backward_shapes(
+    grad_normed: Tensor,
+    grad_sum: Tensor | None,
+    sum: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+    weight_wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad_weight, grad_bias = (weight.new_empty(weight.shape if weight_wanted else (0,)) for _ in range(2))
+    return sum.new_empty(sum.shape), grad_weight, grad_bias
+
+
 _SHAPES: dict[str, Callable] = {
+    "add_layer_norm": _add_layer_norm_shapes,
+    "add_layer_norm_backward": _add_layer_norm_backward_shapes,
     "ms_deform_attn_forward": _forward_shape,
     "ms_deform_attn_backward": _backward_shapes,
     "ms_deform_attn_fused": _fused_shape,
