@@ -109,6 +109,20 @@ def _ray_locations_backward_shapes(
     )
 
 
+def _depthwise_conv_gelu_shape(x: Tensor, weight: Tensor, bias: Tensor, sizes: list[int]) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _depthwise_conv_gelu_backward_shapes(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, sizes: list[int], x_wanted: bool, weight_wanted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        x.new_empty(x.shape if x_wanted else (0,)),
+        weight.new_empty(weight.shape if weight_wanted else (0,)),
+        bias.new_empty(bias.shape if weight_wanted else (0,)),
+    )
+
+
 _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_forward": _forward_shape,
     "ms_deform_attn_backward": _backward_shapes,
@@ -116,6 +130,8 @@ _SHAPES: dict[str, Callable] = {
     "ms_deform_attn_fused_backward": _fused_backward_shapes,
     "ray_locations": _ray_locations_shape,
     "ray_locations_backward": _ray_locations_backward_shapes,
+    "depthwise_conv_gelu": _depthwise_conv_gelu_shape,
+    "depthwise_conv_gelu_backward": _depthwise_conv_gelu_backward_shapes,
 }
 
 if hasattr(torch.library, "register_fake"):  # torch >= 2.4

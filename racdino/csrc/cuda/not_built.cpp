@@ -30,5 +30,7 @@ TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
   answer("ms_deform_attn_fused_backward");
   answer("ray_locations");
   answer("ray_locations_backward");
+  answer("depthwise_conv_gelu");
+  answer("depthwise_conv_gelu_backward");
 }
 #endif
