@@ -3,8 +3,8 @@
     python benchmarks/sanitizer.py
 
 Every kernel variant that a dtype and a head width choose is run, forward, fused, and backward in its three ways: adding
-directly, by cell, and sorted; and the decoder's ray_locations, on the ground and in views. Prints the tools' summaries;
-the exit status is 1 when one of them found something.
+directly, by cell, and sorted; the decoder's ray_locations, on the ground and in views; and depthwise_conv_gelu. Prints
+the tools' summaries; the exit status is 1 when one of them found something.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def work() -> None:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from racdino.ops import Ray, ms_deform_attn, ms_deform_attn_fused, ray_locations
+    from racdino.ops import Ray, depthwise_conv_gelu, ms_deform_attn, ms_deform_attn_fused, ray_locations
 
     shapes = torch.tensor([[12, 16], [6, 8], [3, 4], [2, 2]], device="cuda")
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
@@ -78,6 +78,12 @@ def work() -> None:
             leaves = [torch.rand(2, 70, 5, 4, 4, dimensions, **numbers), torch.rand(2, 70, 5, **numbers)]
             leaves = [leaf.requires_grad_() for leaf in (*leaves, torch.rand(2, 70, 10, **numbers))]
             ray_locations(*leaves, ages, ray, *seen).sum().backward()
+    sizes = [(17, 45), (9, 1), (1, 7)]
+    for dtype in (getattr(torch, name) for name in DTYPES):
+        for channels in (6, 192):
+            shapes_of = ((2, sum(h * w for h, w in sizes), channels), (channels, 1, 3, 3), (channels,))
+            leaves = [torch.rand(shape, device="cuda", dtype=dtype).requires_grad_() for shape in shapes_of]
+            depthwise_conv_gelu(*leaves, sizes).sum().backward()
     torch.cuda.synchronize()
 
 
