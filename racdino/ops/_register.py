@@ -148,6 +148,20 @@ def _add_layer_norm_backward_shapes(
     return sum.new_empty(sum.shape), grad_weight, grad_bias
 
 
+def _depthwise_conv_gelu_shape(x: Tensor, weight: Tensor, bias: Tensor, sizes: list[int]) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _depthwise_conv_gelu_backward_shapes(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, sizes: list[int], x_wanted: bool, weight_wanted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        x.new_empty(x.shape if x_wanted else (0,)),
+        weight.new_empty(weight.shape if weight_wanted else (0,)),
+        bias.new_empty(bias.shape if weight_wanted else (0,)),
+    )
+
+
 _SHAPES: dict[str, Callable] = {
     "add_layer_norm": _add_layer_norm_shapes,
     "add_layer_norm_backward": _add_layer_norm_backward_shapes,
@@ -161,6 +175,8 @@ _SHAPES: dict[str, Callable] = {
     "weave_backward": _weave_backward_shapes,
     "crop": _crop_shape,
     "crop_backward": _crop_backward_shape,
+    "depthwise_conv_gelu": _depthwise_conv_gelu_shape,
+    "depthwise_conv_gelu_backward": _depthwise_conv_gelu_backward_shapes,
 }
 
 if hasattr(torch.library, "register_fake"):  # torch >= 2.4

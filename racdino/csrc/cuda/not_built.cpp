@@ -36,5 +36,7 @@ TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
   answer("weave_backward");
   answer("crop");
   answer("crop_backward");
+  answer("depthwise_conv_gelu");
+  answer("depthwise_conv_gelu_backward");
 }
 #endif
