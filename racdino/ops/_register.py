@@ -109,7 +109,41 @@ def _ray_locations_backward_shapes(
     )
 
 
+def _batch_norm_act_shapes(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+    relu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    mean, variance = (weight.new_empty(weight.shape if training else (0,)) for _ in range(2))
+    return torch.empty_like(x, memory_format=torch.channels_last), mean, variance
+
+
+def _batch_norm_act_backward_shapes(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    training: bool,
+    eps: float,
+    relu: bool,
+    parameters_wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    wanted = training or parameters_wanted
+    grad_weight, grad_bias = (weight.new_empty(weight.shape if wanted else (0,)) for _ in range(2))
+    return torch.empty_like(x, memory_format=torch.channels_last), grad_weight, grad_bias
+
+
 _SHAPES: dict[str, Callable] = {
+    "batch_norm_act": _batch_norm_act_shapes,
+    "batch_norm_act_backward": _batch_norm_act_backward_shapes,
     "ms_deform_attn_forward": _forward_shape,
     "ms_deform_attn_backward": _backward_shapes,
     "ms_deform_attn_fused": _fused_shape,

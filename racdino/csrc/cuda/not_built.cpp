@@ -24,6 +24,8 @@ TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
   const auto answer = [&m](const char* name) {
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&racdino::not_built>());
   };
+  answer("batch_norm_act");
+  answer("batch_norm_act_backward");
   answer("ms_deform_attn_forward");
   answer("ms_deform_attn_backward");
   answer("ms_deform_attn_fused");
