@@ -26,6 +26,8 @@ TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
   };
   answer("add_layer_norm");
   answer("add_layer_norm_backward");
+  answer("batch_norm_act");
+  answer("batch_norm_act_backward");
   answer("ms_deform_attn_forward");
   answer("ms_deform_attn_backward");
   answer("ms_deform_attn_fused");
