@@ -49,10 +49,10 @@ def add_layer_norm(x: Tensor, update: Tensor | None, weight: Tensor, bias: Tenso
 
 
 def _has_kernel(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    """For a compiler, plain torch is better: it fuses more than this. Torch 2.0 cannot tell that it compiles."""
+    """For a compiler, plain torch is better: it fuses more than this. Torch before 2.3 cannot tell that it compiles."""
     if not (_BUILT and x.is_cuda and x.dtype in _DTYPES and x.shape[-1] in _WIDTHS):
         return False
-    if hasattr(torch, "compiler") and torch.compiler.is_compiling():
+    if hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling():
         return False
     return weight.dtype == bias.dtype and weight.dtype in (x.dtype, torch.float32) and not torch.jit.is_tracing()
 
