@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from racdino.backbones.frozen import Remembering, is_compiling
+from racdino.backbones.frozen import Remembering
 from racdino.backbones.frozen_positions import frozen_positions
 from racdino.backbones.layers import Block, LayerNorm, PatchEmbed
 from racdino.backbones.position import resize_positions
+from racdino.ops.serving import is_compiling
 from racdino.weights import Architecture, existing_file, find, published_dinov2
 from racdino.weights.loading import load_into
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from racdino.backbones.served import served
 from racdino.ops import weave
+from racdino.ops.serving import VECTOR, served
 
 
 def places(target: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
@@ -43,7 +43,7 @@ def add_doubled(tokens: Tensor, weight: Tensor, added: Tensor) -> Tensor:
         F.linear(tokens.flatten(0, 2), weight[:, :, row].permute(2, 1, 0).flatten(0, 1)).view(B, h, 2 * w, -1)
         for row in range(2)
     )
-    if upper.dtype == added.dtype and served(added, added.shape[3]):
+    if upper.dtype == added.dtype and served(added) and added.shape[3] * added.element_size() % VECTOR == 0:
         return weave(upper, lower, added)
     down, across = (places(side, upper.dtype, upper.device) for side in added.shape[1:3])
     return added + _Woven.apply(upper, lower, down, across)

@@ -33,7 +33,7 @@ def _shape(positions: Tensor, height: int, width: int, offset: float, antialias:
     return positions.new_empty((1, height * width, positions.shape[2]))
 
 
-if hasattr(torch, "compiler"):  # torch 2.0 can neither tell that it compiles nor add to a library of operators
+if hasattr(torch, "compiler"):  # torch 2.0 cannot add to a library of operators
     _library = torch.library.Library("racdino", "FRAGMENT")  # kept: the registrations live as long as it does
     _library.define("frozen_positions(Tensor positions, int height, int width, float offset, bool antialias) -> Tensor")
     _library.impl("frozen_positions", _remembered, "CompositeExplicitAutograd")

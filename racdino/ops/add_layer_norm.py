@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from racdino.ops._library import built_with_cuda
+from racdino.ops.serving import served
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _WIDTHS = (384, 768, 1024, 1536)  # as csrc/cuda/add_layer_norm.h has them
-_BUILT = built_with_cuda()
 
 
 def add_layer_norm(x: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -49,12 +48,8 @@ def add_layer_norm(x: Tensor, update: Tensor | None, weight: Tensor, bias: Tenso
 
 
 def _has_kernel(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    """For a compiler, plain torch is better: it fuses more than this. Torch before 2.3 cannot tell that it compiles."""
-    if not (_BUILT and x.is_cuda and x.dtype in _DTYPES and x.shape[-1] in _WIDTHS):
-        return False
-    if hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling():
-        return False
-    return weight.dtype == bias.dtype and weight.dtype in (x.dtype, torch.float32) and not torch.jit.is_tracing()
+    fits = x.dtype in _DTYPES and x.shape[-1] in _WIDTHS
+    return fits and weight.dtype == bias.dtype and weight.dtype in (x.dtype, torch.float32) and served(x)
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from racdino.ops import _library
+from racdino.ops.serving import served
 
-_BUILT = _library.built_with_cuda()
 _VECTORS = {torch.float32: 4, torch.float16: 8, torch.bfloat16: 8}  # a thread's channels, in batch_norm_act.h
 
 
@@ -57,15 +56,10 @@ def batch_norm_act(x: Tensor, norm: nn.BatchNorm2d, relu: bool) -> Tensor:
 
 
 def _has_kernel(x: Tensor, norm: nn.Module) -> bool:
-    """For a compiler, plain torch is better: it fuses more than this. Torch 2.0 cannot tell that it compiles."""
-    if not (_BUILT and x.is_cuda and x.dim() == 4 and x.dtype in _VECTORS and _is_plain(norm)):
-        return False
-    if hasattr(torch, "compiler") and torch.compiler.is_compiling():
+    if not (served(x) and x.dim() == 4 and x.dtype in _VECTORS and _is_plain(norm)):
         return False
     channels, needed = x.shape[1], 2 if norm.training else 1  # values per channel
-    if channels != norm.num_features or channels % _VECTORS[x.dtype] or x.numel() < channels * needed:
-        return False
-    return not torch.jit.is_tracing()
+    return channels == norm.num_features and channels % _VECTORS[x.dtype] == 0 and x.numel() >= channels * needed
 
 
 def _is_plain(norm: nn.Module) -> bool:

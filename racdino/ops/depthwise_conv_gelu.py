@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from racdino.ops.serving import served
+
 Sizes = Sequence[tuple[int, int]]
 _MOST_LEVELS = 8  # of the operator
 
@@ -53,7 +55,7 @@ def depthwise_conv_gelu(x: Tensor, weight: Tensor, bias: Tensor, sizes: Sizes) -
 
 
 def _operator_takes(x: Tensor, weight: Tensor, bias: Tensor, sizes: Sizes) -> bool:
-    if not x.is_cuda or (hasattr(torch, "compiler") and torch.compiler.is_compiling()):
+    if not served(x):
         return False
     parameters = (x.dtype,) if x.dtype == torch.float64 else (x.dtype, torch.float32)
     return (
