@@ -105,7 +105,8 @@ def step(dtype: torch.dtype) -> None:
     """The backbone's operators, where their kernels differ by width."""
     import torch
 
-    from racdino.ops import add_layer_norm, depthwise_conv_gelu
+    from racdino.backbones.crop import crop
+    from racdino.ops import add_layer_norm, batch_norm_act, depthwise_conv_gelu, weave
 
     def leaf(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.rand(*shape, device="cuda", dtype=dtype, requires_grad=True)
@@ -118,6 +119,13 @@ def step(dtype: torch.dtype) -> None:
     sizes = [(17, 45), (9, 1), (1, 7)]
     for C in (6, 192):
         depthwise_conv_gelu(leaf(2, 781, C, dtype=dtype), leaf(C, 1, 3, 3), leaf(C), sizes).sum().backward()
+    for C, H, W in ((8, 7, 9), (768, 10, 12)):
+        rows = [leaf(2, (H + 1) // 2, (W + 1) // 2 * 2, C, dtype=dtype) for _ in range(2)]
+        level = weave(*rows, leaf(2, H, W, C, dtype=dtype)).permute(0, 3, 1, 2)
+        norm = torch.nn.BatchNorm2d(C).cuda()
+        for training in (True, False):
+            normed = batch_norm_act(level, norm.train(training), relu=True)
+            crop(normed, H - 1, W - 2, torch.contiguous_format).sum().backward(retain_graph=True)
 
 
 def main() -> int:
