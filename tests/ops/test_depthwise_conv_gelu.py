@@ -162,7 +162,7 @@ def test_on_a_cpu_it_is_torchs_convolution_and_gelu(name):
     plain = F.gelu(torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1))
     torch.testing.assert_close(results[0], plain, rtol=1e-5, atol=1e-6)
     expected = in_float64(leaves, upstream, sizes)
-    assert all(error(a, e) <= 1e-6 for a, e in zip(results, expected, strict=True))
+    assert all(error(a, e) <= 1e-5 for a, e in zip(results, expected, strict=True))
 
 
 def test_under_autocast_on_a_cpu_it_is_in_16_bits():
@@ -173,9 +173,9 @@ def test_under_autocast_on_a_cpu_it_is_in_16_bits():
 
 
 def test_a_trace_takes_any_batch():
-    (x, weight, bias), _ = inputs(PYRAMID)
-    traced = torch.jit.trace(lambda x: depthwise_conv_gelu(x, weight, bias, PYRAMID), (x.detach(),), check_trace=False)
-    twice = torch.cat([x, x]).detach()
+    x, weight, bias = (leaf.detach() for leaf in inputs(PYRAMID)[0])
+    traced = torch.jit.trace(lambda x: depthwise_conv_gelu(x, weight, bias, PYRAMID), (x,), check_trace=False)
+    twice = torch.cat([x, x])
     assert torch.equal(traced(twice), depthwise_conv_gelu(twice, weight, bias, PYRAMID))
 
 
