@@ -1,5 +1,5 @@
-// The finest map of DinoAdapter: schema. The only kernels are cuda/weave.cu's; elsewhere racdino/backbones/finest_map.py
-// computes the same in plain torch.
+// The finest map of DinoAdapter: schema. The only kernels are cuda/weave.cu's; elsewhere
+// racdino/backbones/finest_map.py computes the same in plain torch.
 #include <torch/library.h>
 
 // Shapes: cuda/weave.h. The gradient of added is that of the map.

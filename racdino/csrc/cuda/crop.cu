@@ -1,5 +1,5 @@
-// The upper left pixels of channels-last maps as contiguous ones, and the way back with zeros around them. A block turns
-// a tile of pixels and channels over in shared memory, so that both sides are read and written in long runs.
+// The upper left pixels of channels-last maps as contiguous ones, and the way back with zeros around them. A block
+// turns a tile of pixels and channels over in shared memory, so that both sides are read and written in long runs.
 #include "crop.h"
 
 namespace racdino::cuda {
@@ -20,9 +20,7 @@ struct alignas(16) Tile {
 
   __device__ E& at(int pixel, int channel) { return elements[pixel * kPitch + channel]; }
   // Four words, not at a multiple of 16 bytes.
-  __device__ uint32_t* vector(int pixel, int index) {
-    return reinterpret_cast<uint32_t*>(&at(pixel, index * kVector));
-  }
+  __device__ uint32_t* vector(int pixel, int index) { return reinterpret_cast<uint32_t*>(&at(pixel, index * kVector)); }
 };
 
 // What a block, and in it a thread, has of image b. Threads go along the channels of whole, along the pixels of part.

@@ -65,7 +65,8 @@ at::Tensor crop_cuda(const at::Tensor& x, int64_t height, int64_t width) {
 
 at::Tensor crop_backward_cuda(const at::Tensor& grad, int64_t H, int64_t W) {
   const c10::cuda::CUDAGuard on_device(grad.device());
-  TORCH_CHECK(grad.dim() == 4, "crop: the gradient is " + shape_name(grad.sizes()) + ", expected (B, C, height, width).");
+  TORCH_CHECK(
+      grad.dim() == 4, "crop: the gradient is " + shape_name(grad.sizes()) + ", expected (B, C, height, width).");
   const at::DimVector shape{grad.size(0), grad.size(1), H, W};
   cuda::Crop crop = sizes_of(grad, shape, grad.size(2), grad.size(3));
   at::Tensor whole = at::empty(shape, grad.options(), at::MemoryFormat::ChannelsLast);

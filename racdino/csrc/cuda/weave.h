@@ -19,7 +19,7 @@ struct Weave {
   int32_t vectors;  // of 16 bytes in the channels of a pixel
 };
 
-constexpr int64_t kMaxGrid = 65535;  // B and 2h
+constexpr int64_t kMaxGrid = 65535;   // B and 2h
 constexpr int64_t kMaxRow = 1 << 30;  // vectors in a row of 2w pixels
 
 cudaError_t launch_weave(const Weave& weave, Type type, cudaStream_t stream);

@@ -55,9 +55,10 @@ at::DimVector half_shape(const at::Tensor& map) {
 void check_half(const char* name, const at::Tensor& half, const at::Tensor& added) {
   const at::DimVector expected = half_shape(added);
   TORCH_CHECK(
-      half.sizes() == at::IntArrayRef(expected) && half.device() == added.device() && half.scalar_type() == added.scalar_type(),
-      "weave: " + std::string(name) + " is " + described(half) + ", expected " + shape_name(expected) +
-          " for added, " + described(added) + ".");
+      half.sizes() == at::IntArrayRef(expected) && half.device() == added.device() &&
+          half.scalar_type() == added.scalar_type(),
+      "weave: " + std::string(name) + " is " + described(half) + ", expected " + shape_name(expected) + " for added, " +
+          described(added) + ".");
 }
 
 void launch(const cuda::Weave& weave, const at::Tensor& map) {
