@@ -34,7 +34,8 @@ def map_of(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cuda"
 
 
 def error(got: Tensor, wanted: Tensor) -> float:
-    return float((got.double() - wanted).norm() / wanted.norm())
+    apart = (got.double() - wanted).norm()
+    return float(apart / wanted.norm()) if apart else 0.0  # also of zeros
 
 
 def compare(x: Tensor, norm: nn.BatchNorm2d, relu: bool, maps: float, numbers: float) -> None:

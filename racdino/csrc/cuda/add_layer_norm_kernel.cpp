@@ -109,8 +109,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> add_layer_norm_backward_cuda(
   const at::Tensor grad_sum = grad_sum_.has_value() ? in_words(*grad_sum_) : at::Tensor();
   const at::Tensor mean = mean_.contiguous(), rstd = rstd_.contiguous();
   at::Tensor grad_x = at::empty(sum.sizes(), sum.options());
-  const at::IntArrayRef wanted = weight_wanted ? weight.sizes() : at::IntArrayRef{0};
-  at::Tensor grad_weight = at::empty(wanted, weight.options()), grad_bias = at::empty(wanted, weight.options());
+  const int64_t wanted = weight_wanted ? weight.size(0) : 0;
+  at::Tensor grad_weight = at::empty({wanted}, weight.options()), grad_bias = at::empty({wanted}, weight.options());
   if (sum.numel() == 0) return {grad_x, grad_weight.zero_(), grad_bias.zero_()};
   cuda::NormRows norm = rows_of(sum, weight);
   norm.grad_normed = grad_normed.data_ptr();

@@ -74,6 +74,8 @@ struct Affine {
     }
   }
   __device__ float operator()(int i, float x) const { return fmaf(x - mean[i], scale[i], bias[i]); }
+  // By a ReLU, which sees the result rounded to T: what becomes zero there has no gradient, as in torch.
+  __device__ bool is_cut(int i, float x) const { return widen(narrow<T>((*this)(i, x))) <= 0; }
 };
 
 // Mean and squared deviations of each of a thread's channels. Kahan's and Chan's: kRows at a time are reduced to their
@@ -217,7 +219,7 @@ __global__ void __launch_bounds__(kThreads) find_gradients(const BatchNorm norm)
       grads[j].unpack(grad);
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        if (relu && affine(i, x[i]) <= 0) grad[i] = 0;
+        if (relu && affine.is_cut(i, x[i])) grad[i] = 0;
         sum[i] += grad[i];
         projection[i] = fmaf(grad[i], x[i] - affine.mean[i], projection[i]);
       }
@@ -290,7 +292,7 @@ __global__ void __launch_bounds__(kThreads) find_grad_x(const BatchNorm norm) {
 #pragma unroll
       for (int i = 0; i < V; ++i) {
         if constexpr (relu) {
-          if (affine(i, x[i]) <= 0) grad[i] = 0;
+          if (affine.is_cut(i, x[i])) grad[i] = 0;
         }
         grad[i] *= affine.scale[i];
         if constexpr (training) grad[i] -= fmaf(x[i] - affine.mean[i], slope[i], constant[i]);
