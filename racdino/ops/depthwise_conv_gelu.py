@@ -85,7 +85,7 @@ def _plain(x: Tensor, weight: Tensor, bias: Tensor, sizes: Sizes) -> Tensor:
     bias = bias.to(x.dtype)
     levels = x.split([height * width for height, width in sizes], dim=1)
     maps = [level.unflatten(1, size).permute(0, 3, 1, 2) for level, size in zip(levels, sizes, strict=True)]
-    maps = [F.conv2d(level, weight, bias, padding=1, groups=len(weight)) for level in maps]
+    maps = [F.conv2d(level, weight, bias, padding=1, groups=weight.shape[0]) for level in maps]
     return F.gelu(torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in maps], dim=1))
 
 
