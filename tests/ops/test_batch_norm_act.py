@@ -202,8 +202,8 @@ def test_the_spatial_prior_under_autocast_is_that_of_its_own_layers(training):
     for one, other in zip(ours, theirs, strict=True):
         assert one.dtype == other.dtype
         assert error(one, other.double()) <= 3e-2
-    for (name, one), other in zip(module.named_buffers(), plain.buffers(), strict=True):
-        assert error(one, other.double()) <= 1e-2, name
+    for one, other in zip(module.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
 
 
 class Loud(nn.SyncBatchNorm):

@@ -10,8 +10,10 @@ namespace racdino::cuda {
 namespace {
 
 constexpr int kBytes = 16;  // of a vector
-constexpr int kRows = 4;    // pixels whose loads are in flight together
-constexpr int kBlocks = 8;  // of a multiprocessor
+constexpr int kBlockThreads = 256;
+constexpr int kBlocks = 4;  // of a multiprocessor
+// Pixels that a thread loads together. Backward needs the registers for its channels' numbers.
+constexpr int kForwardRows = 4, kBackwardRows = 1;
 constexpr int kLanes = 8, kSlices = 64;  // channels and shares of the blocks in the small kernels
 
 template <typename T>
@@ -26,8 +28,9 @@ __device__ inline int channel_of() {
   return (blockIdx.y * blockDim.x + threadIdx.x) * kV<T>;
 }
 
-// visit(Count<n>(), row) for the rows row, row + blockDim.y, ... n of them; backwards: the last chunk first.
-template <typename T, bool backwards, typename Visit>
+// visit(Count<n>(), row) for the n rows from row in steps of blockDim.y. A map's second reading is backwards: its end is
+// still in the cache.
+template <typename T, int kRows, bool backwards, typename Visit>
 __device__ inline void for_rows(const BatchNorm& norm, const Visit& visit) {
   if (channel_of<T>() >= norm.C) return;
   const int of_chunk = kRows * blockDim.y;
@@ -78,13 +81,13 @@ struct Affine {
   __device__ bool is_cut(int i, float x) const { return widen(narrow<T>((*this)(i, x))) <= 0; }
 };
 
-// Mean and squared deviations of each of a thread's channels. Kahan's and Chan's: kRows at a time are reduced to their
-// own mean first.
+// Mean and squared deviations of each of a thread's channels. As Chan et al. 1979 merge them: those loaded together have
+// their own mean first.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) find_statistics(const BatchNorm norm) {
+__global__ void __launch_bounds__(kBlockThreads, kBlocks) find_statistics(const BatchNorm norm) {
   constexpr int V = kV<T>;
   float count = 0, mean[V] = {}, squares[V] = {};
-  for_rows<T, false>(norm, [&](auto count_of, int64_t row) {
+  for_rows<T, kForwardRows, false>(norm, [&](auto count_of, int64_t row) {
     constexpr int n = decltype(count_of)::value;
     Pack<T, V> packs[n];
     load_rows(norm, norm.x, row, packs);
@@ -108,7 +111,7 @@ __global__ void __launch_bounds__(kThreads) find_statistics(const BatchNorm norm
   });
 
   extern __shared__ float means[];  // (blockDim.y, columns)
-  __shared__ float counts[kThreads];
+  __shared__ float counts[kBlockThreads];
   const int columns = blockDim.x * V;
   float* deviations = means + blockDim.y * columns;
 #pragma unroll
@@ -149,6 +152,8 @@ __device__ inline double sum_of_slices(double x) {
   return sums[0][threadIdx.x];
 }
 
+// From the blocks' means and squared deviations those of all, in double: this is where a mean far from zero could cost
+// digits.
 __global__ void __launch_bounds__(kLanes* kSlices) add_statistics(const BatchNorm norm, int rows_of_chunk) {
   const int c = min(blockIdx.x * kLanes + threadIdx.x, norm.C - 1);  // beyond the last: the last once more
   const int64_t chunks = (norm.N + rows_of_chunk - 1) / rows_of_chunk;
@@ -179,10 +184,10 @@ __global__ void __launch_bounds__(kLanes* kSlices) add_statistics(const BatchNor
 }
 
 template <typename T, bool relu>
-__global__ void __launch_bounds__(kThreads) normalize(const BatchNorm norm) {
+__global__ void __launch_bounds__(kBlockThreads, kBlocks) normalize(const BatchNorm norm) {
   constexpr int V = kV<T>;
   const Affine<T> affine(norm);
-  for_rows<T, true>(norm, [&](auto count_of, int64_t row) {
+  for_rows<T, kForwardRows, true>(norm, [&](auto count_of, int64_t row) {
     constexpr int n = decltype(count_of)::value;
     Pack<T, V> packs[n];
     load_rows(norm, norm.x, row, packs);
@@ -203,11 +208,11 @@ __global__ void __launch_bounds__(kThreads) normalize(const BatchNorm norm) {
 
 // Sums of the gradient, and of it times x - mean.
 template <typename T, bool relu>
-__global__ void __launch_bounds__(kThreads) find_gradients(const BatchNorm norm) {
+__global__ void __launch_bounds__(kBlockThreads, kBlocks) find_gradients(const BatchNorm norm) {
   constexpr int V = kV<T>;
   const Affine<T> affine(norm);
   float sum[V] = {}, projection[V] = {};
-  for_rows<T, false>(norm, [&](auto count_of, int64_t row) {
+  for_rows<T, kBackwardRows, false>(norm, [&](auto count_of, int64_t row) {
     constexpr int n = decltype(count_of)::value;
     Pack<T, V> packs[n], grads[n];
     load_rows(norm, norm.x, row, packs);
@@ -265,7 +270,7 @@ __global__ void __launch_bounds__(kLanes* kSlices) add_gradients(const BatchNorm
 }
 
 template <typename T, bool relu, bool training>
-__global__ void __launch_bounds__(kThreads) find_grad_x(const BatchNorm norm) {
+__global__ void __launch_bounds__(kBlockThreads, kBlocks) find_grad_x(const BatchNorm norm) {
   constexpr int V = kV<T>;
   const Affine<T> affine(norm);
   float constant[V] = {}, slope[V] = {};  // what the statistics, moving with x, take from its gradient
@@ -278,15 +283,17 @@ __global__ void __launch_bounds__(kThreads) find_grad_x(const BatchNorm norm) {
       slope[i] *= affine.scale[i] * affine.rstd[i] / norm.N;
     }
   }
-  for_rows<T, true>(norm, [&](auto count_of, int64_t row) {
+  for_rows<T, kBackwardRows, true>(norm, [&](auto count_of, int64_t row) {
     constexpr int n = decltype(count_of)::value;
-    Pack<T, V> packs[n], grads[n];
+    [[maybe_unused]] Pack<T, V> packs[n];
+    Pack<T, V> grads[n];
     if constexpr (relu || training) load_rows(norm, norm.x, row, packs);
     load_rows(norm, norm.grad, row, grads);
     T* grad_x = static_cast<T*>(norm.grad_x) + row * norm.C + channel_of<T>();
 #pragma unroll
     for (int j = 0; j < n; ++j) {
-      float x[V], grad[V];
+      [[maybe_unused]] float x[V];
+      float grad[V];
       if constexpr (relu || training) packs[j].unpack(x);
       grads[j].unpack(grad);
 #pragma unroll
@@ -307,23 +314,21 @@ template <typename T>
 struct Layout {
   dim3 threads;    // vectors of channels, pixels
   unsigned tiles;  // blocks side by side, each with its part of the channels
-  int rows_of_chunk;
 
   explicit Layout(const BatchNorm& norm) {
     const unsigned vectors = norm.C / kV<T>;
-    tiles = (vectors + kThreads - 1) / kThreads;
+    tiles = (vectors + kBlockThreads - 1) / kBlockThreads;
     const unsigned across = (vectors + tiles - 1) / tiles;
-    threads = dim3(across, kThreads / across);
-    rows_of_chunk = static_cast<int>(kRows * threads.y);
+    threads = dim3(across, kBlockThreads / across);
   }
-  int64_t chunks(int64_t rows) const { return (rows + rows_of_chunk - 1) / rows_of_chunk; }
   size_t shared() const { return sizeof(float) * 2 * kV<T> * threads.x * threads.y; }
 };
 
 // Blocks that walk over a map, kBlocks for each multiprocessor, or fewer where there is less to do.
 template <typename T>
 int blocks_for(const BatchNorm& norm, int processors) {
-  return static_cast<int>(std::min<int64_t>(Layout<T>(norm).chunks(norm.N), processors * kBlocks));
+  const int64_t rows = kForwardRows * Layout<T>(norm).threads.y;
+  return static_cast<int>(std::min<int64_t>((norm.N + rows - 1) / rows, processors * kBlocks));
 }
 
 cudaError_t processors_here(int* processors) {
@@ -338,7 +343,7 @@ void launch(const BatchNorm& norm, cudaStream_t stream) {
   const dim3 blocks(norm.blocks, layout.tiles), adders((norm.C + kLanes - 1) / kLanes);
   if (norm.training) {
     find_statistics<T><<<blocks, layout.threads, layout.shared(), stream>>>(norm);
-    add_statistics<<<adders, dim3(kLanes, kSlices), 0, stream>>>(norm, layout.rows_of_chunk);
+    add_statistics<<<adders, dim3(kLanes, kSlices), 0, stream>>>(norm, kForwardRows * layout.threads.y);
   }
   (norm.relu ? normalize<T, true> : normalize<T, false>)<<<blocks, layout.threads, 0, stream>>>(norm);
 }
