@@ -90,6 +90,15 @@ def test_parameters_may_be_frozen_and_gradients_are_the_same_then(dtype):
 
 
 @pytest.mark.cuda
+def test_what_nobody_wants_has_no_elements():
+    x, _, weight, bias = (leaf.detach() for leaf in inputs((501, 768), torch.bfloat16, torch.float32))
+    _, normed, mean, rstd = torch.ops.racdino.add_layer_norm(x, None, weight, bias, EPS)
+    for _ in range(20):  # a shape that dangled was right most of the time
+        result = torch.ops.racdino.add_layer_norm_backward(normed, None, x, mean, rstd, weight, False)
+        assert [tuple(gradient.shape) for gradient in result] == [(501, 768), (0,), (0,)]
+
+
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", BOUNDS, ids=str)
 @pytest.mark.parametrize("C", [384, 1536])
 def test_the_same_bits_in_every_run(dtype, C):
