@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from racdino.backbones.layers import for_batch_norm, init_conv
-from racdino.ops.batch_norm_act import batch_norm_act, has_hooks
+from racdino.ops import batch_norm_act
+from racdino.ops.serving import has_hooks
 
 
 class SpatialPriorModule(nn.Module):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from racdino.ops.serving import served
+from racdino.ops.serving import has_hooks, served
 
 _VECTORS = {torch.float32: 4, torch.float16: 8, torch.bfloat16: 8}  # a thread's channels, in batch_norm_act.h
 
@@ -69,12 +69,6 @@ def _is_plain(norm: nn.Module) -> bool:
         return False
     numbers = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return all(tensor is not None and tensor.dtype == torch.float32 for tensor in numbers)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether someone listens to the module, which then has to be called."""
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return any(hooks)
 
 
 class _BatchNormAct(torch.autograd.Function):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from racdino.ops.ms_deform_attn import ms_deform_attn_fused
+from racdino.ops.serving import has_hooks
 
 
 class MSDeformAttn(nn.Module):
@@ -127,5 +128,4 @@ class MSDeformAttn(nn.Module):
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
-    return type(layer) is nn.Linear and layer.bias is not None and not any(hooks)
+    return type(layer) is nn.Linear and layer.bias is not None and not has_hooks(layer)

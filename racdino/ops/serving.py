@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from racdino.ops._library import built_with_cuda
 
@@ -22,3 +22,9 @@ def served(x: Tensor) -> bool:
 def is_compiling() -> bool:
     """Whether torch.compile is reading this code. Torch before 2.3 cannot tell."""
     return hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling()
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether someone listens to the module, which then has to be called."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(hooks)
