@@ -80,7 +80,6 @@ class ConvFFN(nn.Module):
         super().__init__()
         self.fc1 = linear(dim, hidden_dim)
         self.dwconv = DWConv(hidden_dim)
-        self.act = nn.GELU()  # for its name alone: the GELU is in dwconv's pass over memory
         self.fc2 = linear(hidden_dim, dim)
 
     def forward(self, x: Tensor, sizes: Sizes) -> Tensor:
