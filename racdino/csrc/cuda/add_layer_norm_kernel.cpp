@@ -19,11 +19,7 @@ namespace racdino {
 namespace {
 
 void check(const char* name, const at::Tensor& tensor, at::IntArrayRef shape, at::ScalarType dtype, at::Device device) {
-  TORCH_CHECK(
-      tensor.sizes() == shape && tensor.scalar_type() == dtype && tensor.device() == device,
-      "add_layer_norm: " + std::string(name) + " is " + shape_name(tensor.sizes()) + " " +
-          c10::toString(tensor.scalar_type()) + " on " + tensor.device().str() + ", expected " + shape_name(shape) +
-          " " + c10::toString(dtype) + " on " + device.str() + ".");
+  check_tensor("add_layer_norm", name, tensor, shape, dtype, device);
 }
 
 void check_rows(const at::Tensor& x) {
@@ -39,13 +35,6 @@ void check_rows(const at::Tensor& x) {
 // weight or bias: in the type of x, or in float.
 void check_weight(const at::Tensor& weight, const at::Tensor& x) {
   check("weight", weight, {x.size(-1)}, weight.scalar_type() == at::kFloat ? at::kFloat : x.scalar_type(), x.device());
-}
-
-// As the kernels read it. A parameter may lie anywhere in a longer piece of memory.
-at::Tensor in_words(const at::Tensor& tensor) {
-  const at::Tensor contiguous = tensor.contiguous();
-  const bool aligned = reinterpret_cast<uintptr_t>(contiguous.data_ptr()) % 16 == 0;
-  return aligned ? contiguous : contiguous.clone();
 }
 
 cuda::NormRows rows_of(const at::Tensor& x, const at::Tensor& weight) {

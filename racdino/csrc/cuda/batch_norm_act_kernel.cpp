@@ -16,16 +16,7 @@
 namespace racdino {
 namespace {
 
-std::string described(const at::Tensor& tensor) {
-  return shape_name(tensor.sizes()) + " " + c10::toString(tensor.scalar_type()) + " on " + tensor.device().str();
-}
-
-// As the kernels read it: channels-last, in whole vectors.
-at::Tensor in_vectors(const at::Tensor& map) {
-  const at::Tensor last = map.contiguous(at::MemoryFormat::ChannelsLast);
-  const bool aligned = reinterpret_cast<uintptr_t>(last.data_ptr()) % 16 == 0;
-  return aligned ? last : last.clone(at::MemoryFormat::ChannelsLast);
-}
+at::Tensor in_vectors(const at::Tensor& map) { return in_words(map, 16, at::MemoryFormat::ChannelsLast); }
 
 at::Tensor like(const at::Tensor& map) {
   return at::empty(map.sizes(), map.options(), at::MemoryFormat::ChannelsLast);

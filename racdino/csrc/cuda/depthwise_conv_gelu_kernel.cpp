@@ -2,6 +2,7 @@
 #ifdef RACDINO_WITH_CUDA
 #include "../ms_deform_attn.h"
 #include "depthwise_conv_gelu.h"
+#include "prepare.h"
 
 #include <ATen/Functions.h>
 #include <c10/cuda/CUDAException.h>
@@ -15,19 +16,12 @@
 namespace racdino {
 namespace {
 
-// Contiguous, and where the kernels' loads may begin.
 at::Tensor readable(const at::Tensor& tensor) {
-  const at::Tensor contiguous = tensor.contiguous();
-  const auto address = reinterpret_cast<uintptr_t>(contiguous.data_ptr());
-  return address % (cuda::kConvChannels * contiguous.element_size()) == 0 ? contiguous : contiguous.clone();
+  return in_words(tensor, cuda::kConvChannels * tensor.element_size());
 }
 
-void check(const char* name, const at::Tensor& tensor, at::IntArrayRef expected, at::ScalarType dtype, at::Device on) {
-  TORCH_CHECK(
-      tensor.sizes() == expected && tensor.scalar_type() == dtype && tensor.device() == on,
-      "depthwise_conv_gelu: " + std::string(name) + " is " + shape_name(tensor.sizes()) + " " +
-          c10::toString(tensor.scalar_type()) + " on " + tensor.device().str() + ", expected " + shape_name(expected) +
-          " " + c10::toString(dtype) + " on " + on.str() + ".");
+void check(const char* name, const at::Tensor& tensor, at::IntArrayRef shape, at::ScalarType dtype, at::Device device) {
+  check_tensor("depthwise_conv_gelu", name, tensor, shape, dtype, device);
 }
 
 // The tensors the kernels read and their sizes.
@@ -75,10 +69,7 @@ struct ConvArguments {
     const bool float_parameters = dtype != at::kDouble && weight.scalar_type() == at::kFloat;
     check("weight", weight, {C, 1, 3, 3}, float_parameters ? at::kFloat : dtype, x.device());
     check("bias", bias, {C}, weight.scalar_type(), x.device());
-    type = dtype == at::kDouble   ? cuda::Type::float64
-           : dtype == at::kFloat  ? cuda::Type::float32
-           : dtype == at::kHalf   ? cuda::Type::float16
-                                  : cuda::Type::bfloat16;
+    type = type_of(dtype);
     conv.x = x.data_ptr();
     conv.weight = weight.data_ptr();
     conv.bias = bias.data_ptr();

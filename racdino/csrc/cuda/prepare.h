@@ -1,4 +1,4 @@
-// What both operators ask before they launch a kernel.
+// What operators ask before they launch a kernel.
 #pragma once
 
 #include "../ms_deform_attn.h"
@@ -19,6 +19,33 @@ inline cuda::Type type_of(at::ScalarType dtype) {
     default:
       return cuda::Type::float32;
   }
+}
+
+// A tensor in a message.
+inline std::string described(const at::Tensor& tensor) {
+  return shape_name(tensor.sizes()) + " " + c10::toString(tensor.scalar_type()) + " on " + tensor.device().str();
+}
+
+inline void check_tensor(
+    const std::string& op,
+    const char* name,
+    const at::Tensor& tensor,
+    at::IntArrayRef shape,
+    at::ScalarType dtype,
+    at::Device device) {
+  TORCH_CHECK(
+      tensor.sizes() == shape && tensor.scalar_type() == dtype && tensor.device() == device,
+      op + ": " + name + " is " + described(tensor) + ", expected " + shape_name(shape) + " " + c10::toString(dtype) +
+          " on " + device.str() + ".");
+}
+
+// As kernels read it: dense, and beginning where a word of so many bytes may. A tensor may lie anywhere in a longer piece
+// of memory.
+inline at::Tensor in_words(
+    const at::Tensor& tensor, size_t bytes = 16, at::MemoryFormat format = at::MemoryFormat::Contiguous) {
+  const at::Tensor dense = tensor.contiguous(format);
+  const bool aligned = reinterpret_cast<uintptr_t>(dense.data_ptr()) % bytes == 0;
+  return aligned ? dense : dense.clone(format);
 }
 
 inline void check_limits(const Sizes& sizes) {

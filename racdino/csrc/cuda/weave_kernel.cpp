@@ -18,15 +18,6 @@ namespace {
 
 constexpr int64_t kBytes = 16;  // of a vector
 
-at::Tensor in_vectors(const at::Tensor& tensor) {
-  const at::Tensor contiguous = tensor.contiguous();
-  return reinterpret_cast<uintptr_t>(contiguous.data_ptr()) % kBytes == 0 ? contiguous : contiguous.clone();
-}
-
-std::string described(const at::Tensor& tensor) {
-  return shape_name(tensor.sizes()) + " " + c10::toString(tensor.scalar_type()) + " on " + tensor.device().str();
-}
-
 // map: added, or the gradient.
 cuda::Weave sizes_of(const char* name, const at::Tensor& map) {
   const auto dtype = map.scalar_type();
@@ -71,7 +62,7 @@ at::Tensor weave_cuda(const at::Tensor& upper_, const at::Tensor& lower_, const 
   cuda::Weave weave = sizes_of("added", added_);
   check_half("upper", upper_, added_);
   check_half("lower", lower_, added_);
-  const at::Tensor upper = in_vectors(upper_), lower = in_vectors(lower_), added = in_vectors(added_);
+  const at::Tensor upper = in_words(upper_), lower = in_words(lower_), added = in_words(added_);
   at::Tensor map = at::empty(added.sizes(), added.options());
   weave.upper = upper.data_ptr();
   weave.lower = lower.data_ptr();
@@ -84,7 +75,7 @@ at::Tensor weave_cuda(const at::Tensor& upper_, const at::Tensor& lower_, const 
 std::tuple<at::Tensor, at::Tensor> weave_backward_cuda(const at::Tensor& grad_) {
   const c10::cuda::CUDAGuard on_device(grad_.device());
   cuda::Weave weave = sizes_of("the gradient", grad_);
-  const at::Tensor grad = in_vectors(grad_);
+  const at::Tensor grad = in_words(grad_);
   const at::DimVector shape = half_shape(grad);
   at::Tensor upper = at::empty(shape, grad.options()), lower = at::empty(shape, grad.options());
   weave.grad = grad.data_ptr();
