@@ -18,7 +18,7 @@ from racdino.backbones.crop import crop
 from racdino.backbones.dinov2 import DinoVisionTransformer
 from racdino.backbones.finest_map import add_doubled
 from racdino.backbones.interaction import InteractionBlock, Sampling
-from racdino.backbones.layers import init_conv
+from racdino.backbones.layers import for_batch_norm, init_conv
 from racdino.backbones.spatial_prior import SpatialPriorModule, project
 from racdino.ops import batch_norm_act
 from racdino.weights import Architecture, existing_file, find, published_for
@@ -184,8 +184,8 @@ class DinoAdapter(DinoVisionTransformer):
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         outputs = [
-            crop(batch_norm_act(level, norm, relu=False), height // stride, width // stride, memory_format)
-            for norm, level, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
+            crop(batch_norm_act(for_batch_norm(x), norm, relu=False), height // stride, width // stride, memory_format)
+            for norm, x, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
         ]
         return outputs, crop(vit_maps[-1], height // patch, width // patch, memory_format)
 

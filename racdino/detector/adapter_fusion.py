@@ -15,9 +15,9 @@ from racdino.backbones import DinoAdapter
 from racdino.backbones.layers import for_batch_norm
 from racdino.detector.channels_last import as_map, pixels
 from racdino.detector.conv_module import ConvModule
-from racdino.detector.folded_norm import compute_dtype
 from racdino.detector.registry import register
 from racdino.ops import batch_norm_act
+from racdino.ops.autocast import compute_dtype
 
 register("DinoAdapter")(DinoAdapter)
 

@@ -69,15 +69,3 @@ def fold(layers: Sequence[Layer], dtype: torch.dtype) -> list[Folded]:
             rows = rows.view(-1, *shape).to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         scaled.update(zip(members, rows.split([widths[index] for index in members]), strict=True))
     return [Folded(scaled[index], biases[index], shifts[index]) for index in range(len(layers))]
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of a product of ``x`` with float32 weights: autocast's where that is on."""
-    kind = x.device.type
-    if hasattr(torch, "get_autocast_dtype"):  # torch >= 2.4
-        enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)  # type: ignore[call-arg]
-    elif kind == "cuda":
-        enabled, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
-    else:
-        enabled, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
-    return dtype if enabled and x.dtype != torch.float64 else x.dtype

@@ -20,9 +20,10 @@ from racdino.backbones.frozen import Remembering
 from racdino.backbones.layers import for_batch_norm
 from racdino.backbones.spatial_prior import project
 from racdino.detector.conv_module import batch_norm_keys
-from racdino.detector.folded_norm import Folded, Layer, compute_dtype, fold
+from racdino.detector.folded_norm import Folded, Layer, fold
 from racdino.detector.registry import register
 from racdino.detector.residual_block import residual_block
+from racdino.ops.autocast import compute_dtype
 
 _BASIC = torchvision_resnet.BasicBlock
 _BOTTLENECK = torchvision_resnet.Bottleneck

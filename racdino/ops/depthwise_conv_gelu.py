@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from racdino.ops.autocast import compute_dtype
 from racdino.ops.serving import served
 
 Sizes = Sequence[tuple[int, int]]
@@ -60,22 +61,13 @@ def _operator_takes(x: Tensor, weight: Tensor, bias: Tensor, sizes: Sizes) -> bo
     parameters = (x.dtype,) if x.dtype == torch.float64 else (x.dtype, torch.float32)
     return (
         x.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-        and not _autocast_changes(x)
+        and compute_dtype(x) == x.dtype
         and weight.dtype == bias.dtype
         and weight.dtype in parameters
         and x.dim() == 3
         and x.shape[2] % 2 == 0
         and 0 < len(sizes) <= _MOST_LEVELS
     )
-
-
-def _autocast_changes(x: Tensor) -> bool:
-    """Whether a convolution of ``x``, on a GPU, computes in another dtype."""
-    if hasattr(torch, "get_autocast_dtype"):  # torch >= 2.4
-        enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")  # type: ignore[call-arg]
-    else:
-        enabled, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
-    return enabled and x.dtype not in (dtype, torch.float64)
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor, sizes: Sizes) -> Tensor:

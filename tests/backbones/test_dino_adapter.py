@@ -53,6 +53,16 @@ def loss_of(outputs):
     )
 
 
+@torch.no_grad()
+def test_on_a_cpu_batch_norms_get_contiguous_maps():
+    """Of channels-last ones torch's CPU kernel adds up one float32 after the other (`for_batch_norm`)."""
+    model, formats = tiny().eval(), []
+    for norm in (model.norm1, model.norm2, model.norm3, model.norm4):
+        norm.register_forward_pre_hook(lambda _, inputs: formats.append(inputs[0].is_contiguous()))
+    model(images(97, 61))
+    assert formats == [True] * 4
+
+
 @pytest.mark.parametrize(
     ("height", "width"), [(256, 704), (224, 224), (266, 714), (250, 331), (97, 61), (33, 47), (32, 32), (45, 640)]
 )
