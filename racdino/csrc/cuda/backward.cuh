@@ -11,12 +11,13 @@ namespace racdino::cuda {
 template <typename A>
 struct Slots {
   A fx[2], fy[2], dx[2], dy[2];  // factor and its slope
-  int pixel;
+  int column, row, pixel;
   unsigned neighbours;  // 1: there is a column right; 2: there is a row below
 
   __device__ Slots(const Cell<A>& cell, const Level& level) {
     const bool left = cell.x0 >= 0, above = cell.y0 >= 0;
-    const int column = left ? cell.x0 : 0, row = above ? cell.y0 : 0;
+    column = left ? cell.x0 : 0;
+    row = above ? cell.y0 : 0;
     const bool right = column + 1 < level.W, below = row + 1 < level.H;
     pixel = level.start + row * level.W + column;
     neighbours = (right ? 1u : 0u) + (below ? 2u : 0u);
@@ -32,6 +33,20 @@ struct Slots {
   __device__ bool used(int c) const { return dx[c & 1] != 0 && dy[c >> 1] != 0; }
   __device__ A factor(int c) const { return fy[c >> 1] * fx[c & 1]; }
 };
+
+// Inclusive sum over the block.
+__device__ inline unsigned block_scan(unsigned x, unsigned* warp_sums) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const unsigned before = __shfl_up_sync(0xffffffffu, x, distance);
+    if (lane >= distance) x += before;
+  }
+  if (lane == 31) warp_sums[warp] = x;
+  __syncthreads();
+  for (int w = 0; w < warp; ++w) x += warp_sums[w];
+  return x;
+}
 
 // Floats one reduction instruction adds. Vector reductions came with Hopper and CUDA 12.1 (PTX 8.1); elsewhere the
 // lanes of a group add single neighbouring floats, which memory still sees as whole sectors.

@@ -59,32 +59,20 @@ cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stre
 bool pays_by_cell(const Problem& problem, Type type);
 cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
 
-// grad_value in a fixed order: samples are sorted by the cell they fall into; each stretch of kStretch of them adds up
-// those of each of its cells; then every pixel adds up what the stretches have for it.
-constexpr int32_t kStretch = 32;
-
-struct Samples {
-  uint32_t* cell;    // (b * M + m) * S + pixel of the first corner; `cells` itself: contributes nothing
-  uint32_t* sample;  // place in (B, Q, M, L, P)
-  int32_t count;
-  int64_t cells;  // B * M * S
+// grad_value in a fixed order. A slice, the samples of one (batch, head, level), comes in chunks, each of which is filed
+// by tiles of pixels; then every pixel gathers what falls beside it from the chunks.
+struct Tiles {
+  uint32_t* samples;  // (B, M, L, Q * P): query * P + point, chunk by chunk in the order of its bins
+  uint32_t* starts;   // (B, M, L, chunks, 4 * most + 1): where a chunk's bins start, counted from the chunk
+  void* sums;         // like grad_value, accumulated, for tiles with many samples; may be grad_value itself
+  int32_t most;       // tiles of a level
+  int32_t chunk, chunks;  // samples in a chunk, chunks in a slice
 };
 
-cudaError_t launch_file(const Problem& problem, Type type, const Samples& samples, cudaStream_t stream);
-// With workspace null: only sets the bytes it needs.
-cudaError_t launch_sort(
-    const Samples& unsorted, const Samples& sorted, void* workspace, size_t& bytes, cudaStream_t stream);
-// ranges: (cells, 2), zeroed; becomes the places of each cell's samples. sums: (cells + stretches, 4, D), accumulated;
-// the sums of cell k in stretch s, for each of its corners, are at k + s, which no other pair of k and s with samples
-// has.
-cudaError_t launch_add_up(
-    const Problem& problem, Type type, const Samples& sorted, int32_t* ranges, void* sums, cudaStream_t stream);
-cudaError_t launch_collect(
-    const Problem& problem,
-    Type type,
-    const Samples& sorted,
-    const int32_t* ranges,
-    const void* sums,
-    cudaStream_t stream);
+// Sizes alone.
+Tiles tiles_for(const Problem& problem);
+cudaError_t launch_file(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
+// Writes all of grad_value.
+cudaError_t launch_gather(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
 
 }  // namespace racdino::cuda

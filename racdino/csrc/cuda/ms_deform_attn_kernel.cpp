@@ -4,7 +4,7 @@
 #include "prepare.h"
 
 #include <ATen/Context.h>
-#include <ATen/ops/empty.h>
+#include <ATen/cuda/EmptyTensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
@@ -41,6 +41,12 @@ struct Arguments {
   }
 };
 
+// What at::empty makes. Under deterministic algorithms that also fills the tensor, which would take longer than some of
+// the kernels.
+at::Tensor unfilled(at::IntArrayRef sizes, const at::TensorOptions& options) {
+  return at::detail::empty_cuda(sizes, options);
+}
+
 at::Tensor forward_cuda(
     const at::Tensor& value,
     const at::Tensor& spatial_shapes,
@@ -54,15 +60,14 @@ at::Tensor forward_cuda(
   const c10::cuda::CUDAGuard on_device(value.device());
   const at::DimVector shape{sizes.B, sizes.Q, sizes.M * sizes.D};
   if (nothing_to_sample(sizes)) return at::zeros(shape, value.options());
-  at::Tensor output = at::empty(shape, value.options());
+  at::Tensor output = unfilled(shape, value.options());
   Arguments arguments(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, sizes);
   arguments.problem.output = output.data_ptr();
   C10_CUDA_CHECK(cuda::launch_forward(arguments.problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
   return output;
 }
 
-// Memory of torch's, but no tensor: under deterministic algorithms torch fills every tensor it makes, which would take
-// longer than some of the kernels.
+// Memory of torch's for the kernels alone.
 class Scratch {
  public:
   explicit Scratch(int64_t bytes) : memory_(c10::cuda::CUDACachingAllocator::get()->allocate(bytes)) {}
@@ -72,37 +77,24 @@ class Scratch {
   c10::DataPtr memory_;
 };
 
-at::Tensor sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
+// All gradients, those the problem wants beside grad_value, in a fixed order.
+void sorted_backward(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto type = type_of(value.scalar_type());
-  const int64_t count = sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P, cells = sizes.B * sizes.M * sizes.S;
+  const int64_t count = sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P;
   TORCH_CHECK(
       count < (int64_t{1} << 31),
       "ms_deform_attn: the call has " + std::to_string(count) +
           " samples, expected fewer than 2^31 under torch.use_deterministic_algorithms(True).");
-  const Scratch filed(8 * count), in_order(8 * count);
-  const auto samples_in = [&](const Scratch& scratch) {
-    auto* first = static_cast<uint32_t*>(scratch.data());
-    return cuda::Samples{first, first + count, static_cast<int32_t>(count), cells};
-  };
-  const cuda::Samples unsorted = samples_in(filed), sorted = samples_in(in_order);
-  C10_CUDA_CHECK(cuda::launch_file(problem, type, unsorted, stream));
-  size_t bytes = 0;
-  C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, nullptr, bytes, stream));
-  const Scratch workspace(bytes);
-  C10_CUDA_CHECK(cuda::launch_sort(unsorted, sorted, workspace.data(), bytes, stream));
-
-  const int64_t stretches = (count + cuda::kStretch - 1) / cuda::kStretch;
-  const int64_t element = value.scalar_type() == at::kDouble ? 8 : 4;
-  const Scratch ranges(8 * cells), sums((cells + stretches) * 4 * sizes.D * element);
-  auto* range = static_cast<int32_t*>(ranges.data());
-  C10_CUDA_CHECK(cudaMemsetAsync(range, 0, 8 * cells, stream));
-  C10_CUDA_CHECK(cuda::launch_add_up(problem, type, sorted, range, sums.data(), stream));
-  const at::Tensor grad_value = at::empty(value.sizes(), value.options());
-  cuda::Problem collecting = problem;
-  collecting.grad_value = grad_value.data_ptr();
-  C10_CUDA_CHECK(cuda::launch_collect(collecting, type, sorted, range, sums.data(), stream));
-  return grad_value;
+  cuda::Tiles tiles = cuda::tiles_for(problem);
+  const bool narrow = value.element_size() < 4;
+  const Scratch samples(4 * count), starts(4 * sizes.B * sizes.M * sizes.L * tiles.chunks * (4 * tiles.most + 1));
+  const Scratch sums(narrow ? 4 * value.numel() : 0);
+  tiles.samples = static_cast<uint32_t*>(samples.data());
+  tiles.starts = static_cast<uint32_t*>(starts.data());
+  tiles.sums = narrow ? sums.data() : problem.grad_value;
+  C10_CUDA_CHECK(cuda::launch_file(problem, type, tiles, stream));
+  C10_CUDA_CHECK(cuda::launch_gather(problem, type, tiles, stream));
 }
 
 Gradients backward_cuda(
@@ -133,19 +125,19 @@ Gradients backward_cuda(
   const at::Tensor g = grad_output.contiguous();
   const bool sorted = output_mask[0] && at::globalContext().deterministicAlgorithms();
   at::Tensor grad_value = zeros_like(arguments.value, false);
-  at::Tensor grad_locations = at::empty(output_mask[1] ? arguments.locations.sizes() : at::IntArrayRef{0}, accumulated);
-  at::Tensor grad_weights = at::empty(output_mask[2] ? arguments.weights.sizes() : at::IntArrayRef{0}, accumulated);
+  at::Tensor grad_locations = unfilled(output_mask[1] ? arguments.locations.sizes() : at::IntArrayRef{0}, accumulated);
+  at::Tensor grad_weights = unfilled(output_mask[2] ? arguments.weights.sizes() : at::IntArrayRef{0}, accumulated);
   auto& problem = arguments.problem;
   problem.grad_output = g.data_ptr();
-  if (sorted) {
-    grad_value = sorted_value_gradient(problem, arguments.value, sizes);
-  } else if (output_mask[0]) {
-    grad_value = at::zeros(value.sizes(), accumulated);
+  if (output_mask[0]) {
+    grad_value = sorted ? unfilled(value.sizes(), value.options()) : at::zeros(value.sizes(), accumulated);
     problem.grad_value = grad_value.data_ptr();
   }
   problem.grad_locations = output_mask[1] ? grad_locations.data_ptr() : nullptr;
   problem.grad_weights = output_mask[2] ? grad_weights.data_ptr() : nullptr;
-  if (problem.grad_value && cuda::pays_by_cell(problem, type_of(value.scalar_type()))) {
+  if (sorted) {
+    sorted_backward(problem, arguments.value, sizes);
+  } else if (problem.grad_value && cuda::pays_by_cell(problem, type_of(value.scalar_type()))) {
     C10_CUDA_CHECK(cuda::launch_backward_by_cell(problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
   } else if (problem.grad_value || problem.grad_locations || problem.grad_weights) {
     C10_CUDA_CHECK(cuda::launch_backward(problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
