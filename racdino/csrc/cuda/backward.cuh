@@ -72,6 +72,25 @@ __device__ inline void add_to_memory(float* p, const float (&x)[4]) {
 }
 #endif
 
+// Powers of two that bring sums into the range of fixed point: no sum of a pixel gets to 2^61.
+__device__ inline int fixed_exponent(const Problem& problem, const FixedPoint& fixed) {
+  const int64_t samples = problem.Q * problem.L * problem.P;
+  const int bits = 64 - __clzll(samples);
+  const float g = __uint_as_float(fixed.largest[0]), a = __uint_as_float(fixed.largest[1]);
+  if (g == 0 || a == 0) return 0;
+  return max(-126, min(126, 60 - bits - (ilogbf(g) + 1) - (ilogbf(a) + 1)));
+}
+constexpr int64_t kNoNumber = -3 * (int64_t{1} << 61);  // stays below -2^62 whatever else is added
+
+__device__ inline void add_to_memory(int64_t* p, float x) {
+  auto* word = reinterpret_cast<unsigned long long*>(p);
+  if (isfinite(x)) {
+    atomicAdd(word, static_cast<unsigned long long>(__float2ll_rn(x)));
+  } else {
+    atomicExch(word, static_cast<unsigned long long>(kNoNumber));
+  }
+}
+
 template <typename A>
 __device__ inline void add_to_memory(A* p, const A (&x)[1]) {
   atomicAdd(p, x[0]);

@@ -59,7 +59,19 @@ cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stre
 bool pays_by_cell(const Problem& problem, Type type);
 cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
 
-// grad_value in a fixed order. A slice, the samples of one (batch, head, level), comes in chunks, each of which is filed
+// The same with a result that is bitwise equal in every run: the order within a block is fixed, and sums over blocks are
+// integers, for which order does not matter. In place of grad_value; from_fixed then writes it, in the type of value.
+struct FixedPoint {
+  int64_t* sums;      // like value, but channels permuted; zeroed
+  uint32_t* largest;  // bits of the largest finite absolute grad_output and weight, which set the unit; zeroed
+};
+
+bool pays_in_fixed_point(const Problem& problem, Type type);
+cudaError_t launch_largest(const Problem& problem, Type type, const FixedPoint& fixed, cudaStream_t stream);
+cudaError_t launch_backward_fixed(const Problem& problem, Type type, const FixedPoint& fixed, cudaStream_t stream);
+cudaError_t launch_from_fixed(const Problem& problem, Type type, const FixedPoint& fixed, cudaStream_t stream);
+
+// grad_value in a fixed order, for the rest. A slice, the samples of one (batch, head, level), comes in chunks, each of which is filed
 // by tiles of pixels; then every pixel gathers what falls beside it from the chunks.
 struct Tiles {
   uint32_t* samples;  // (B, M, L, Q * P): query * P + point, chunk by chunk in the order of its bins
