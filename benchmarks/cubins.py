@@ -22,6 +22,7 @@ ARCHITECTURES = ("70", "75", "80", "86", "89", "90")
 THREADS = 128  # kThreads of common.cuh
 LEVEL_BYTES = 12  # sizeof(Level)
 BY_CELL_SAMPLES = 1024  # kSamples of backward_by_cell.cu
+STRETCH = 32  # kStretch of launch.h
 
 
 def build(folder: Path) -> None:
@@ -38,8 +39,42 @@ def build(folder: Path) -> None:
             print(f"{cubin.name:32} {cubin.stat().st_size:9,} bytes {len(kernels):3} kernels", flush=True)
 
 
-def sorted_gradients(module: Any, name: str, inputs: tuple, grad_output: Any) -> list[Any]:
-    """All gradients by the kernels of backward_sorted.cu."""
+def sorted_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -> Any:
+    """grad_value by the kernels of backward_sorted.cu, with torch's sort between them."""
+    import torch
+
+    from benchmarks.driver import Problem, Samples
+
+    value, _, _, _, weights = inputs
+    B, S, M, D = value.shape
+    lanes, shared = (16 if value.dtype == torch.float64 else 8), 3 * LEVEL_BYTES
+    cell, sample = torch.empty(2, weights.numel(), dtype=torch.int32, device="cuda")
+    exact = "float64" if value.dtype == torch.float64 else "float32"
+    filed = Samples(cell, sample, B * S * M)
+    module.launch(f"ms_deform_attn_file_{exact}", -(-len(cell) // THREADS), THREADS, shared, Problem(inputs), filed)
+    cell, order = cell.sort(stable=True)
+    in_order = Samples(cell, sample[order], B * S * M)
+    stretches = -(-len(cell) // STRETCH)
+    ranges = torch.zeros(B * S * M, 2, dtype=torch.int32, device="cuda")
+    sums = torch.empty(B * S * M + stretches, 4, D, dtype=weights.dtype, device="cuda")
+    grad_value = torch.empty_like(value)
+    problem = Problem(inputs, grad_output=grad_output, grad_value=grad_value)
+    arguments = (
+        THREADS,
+        shared,
+        problem,
+        in_order,
+        ctypes.c_void_p(ranges.data_ptr()),
+        ctypes.c_void_p(sums.data_ptr()),
+    )
+    variant = f"{name}_v{D // lanes}_t{lanes}"
+    module.launch(f"ms_deform_attn_add_up_{variant}", -(-stretches // (THREADS // lanes)), *arguments)
+    module.launch(f"ms_deform_attn_collect_{variant}", -(-B * S * M // (THREADS // 32)), *arguments)
+    return grad_value
+
+
+def gathered_gradients(module: Any, name: str, inputs: tuple, grad_output: Any) -> list[Any]:
+    """All gradients by the kernels of backward_gather.cu."""
     import torch
 
     from benchmarks.driver import Problem, Tiles
@@ -54,7 +89,7 @@ def sorted_gradients(module: Any, name: str, inputs: tuple, grad_output: Any) ->
     exact = "float64" if value.dtype == torch.float64 else "float32"
     counters = 4 * (THREADS // 32) * 4 * tiles.most
     blocks = B * M * len(shapes) * tiles.chunks
-    module.launch(f"ms_deform_attn_file_{exact}", blocks, THREADS, shared + counters, problem, tiles)
+    module.launch(f"ms_deform_attn_file_by_tile_{exact}", blocks, THREADS, shared + counters, problem, tiles)
     module.launch(f"ms_deform_attn_gather_{name}_v{D // lanes}_t{lanes}", 500, THREADS, shared, problem, tiles)
     return gradients
 
@@ -68,7 +103,7 @@ def check(folder: Path) -> None:
     from racdino.ops import ms_deform_attn_reference
 
     major, minor = torch.cuda.get_device_capability()
-    files = ("forward", "forward_fused", "backward", "backward_by_cell", "backward_sorted")
+    files = ("forward", "forward_fused", "backward", "backward_by_cell", "backward_sorted", "backward_gather")
     modules = {name: Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in files}
     variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
     variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
@@ -104,7 +139,8 @@ def check(folder: Path) -> None:
             more = (ctypes.c_int(queries),)
             blocks = B * M * 3 * -(-Q // queries)
             launches.append(("backward_by_cell", f"ms_deform_attn_backward_by_cell_{name}_t8", blocks, more))
-        results = [*outputs, *sorted_gradients(modules["backward_sorted"], name, inputs, grad_output)]
+        results = [*outputs, sorted_gradient(modules["backward_sorted"], name, inputs, grad_output)]
+        results += gathered_gradients(modules["backward_gather"], name, inputs, grad_output)
         for file, kernel, blocks, more in launches:
             gradients = [torch.zeros_like(value, dtype=exact), torch.ones_like(locations), torch.ones_like(weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
@@ -116,8 +152,8 @@ def check(folder: Path) -> None:
         output = ms_deform_attn_reference(leaves[0], shapes, starts, leaves[1], leaves[2])
         expected_gradients = torch.autograd.grad(output, leaves, grad_output.double())
         output = output.detach()
-        expected = (output, output, *expected_gradients * (1 + len(launches)))
-        whats = ("output", "fused", *names * (1 + len(launches)))
+        expected = (output, output, expected_gradients[0], *expected_gradients * (1 + len(launches)))
+        whats = ("output", "fused", "sorted", *names * (1 + len(launches)))
         errors = [
             float((actual.double() - right).norm() / right.norm())
             for actual, right in zip(results, expected, strict=True)

@@ -57,8 +57,22 @@ class Fusion(ctypes.Structure):
         self.kept_alive = (reference, offsets, logits)
 
 
+class Samples(ctypes.Structure):
+    """`racdino::cuda::Samples`, alike."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("cell", "sample")),
+        ("count", ctypes.c_int32),
+        ("cells", ctypes.c_int64),
+    )
+
+    def __init__(self, cell: Tensor, sample: Tensor, cells: int) -> None:
+        super().__init__(cell.data_ptr(), sample.data_ptr(), len(cell), cells)
+        self.kept_alive = (cell, sample)
+
+
 class Tiles(ctypes.Structure):
-    """`racdino::cuda::Tiles`, alike, with the sizes that ``tiles_for`` of backward_sorted.cu chooses."""
+    """`racdino::cuda::Tiles`, alike, with the sizes that ``tiles_for`` of backward_gather.cu chooses."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("samples", "starts", "sums")),

@@ -48,6 +48,15 @@ __device__ inline unsigned block_scan(unsigned x, unsigned* warp_sums) {
   return x;
 }
 
+// Two levels that have pixels in common, or may have.
+__device__ inline bool may_share_pixels(const Problem& problem, const Level* levels) {
+  bool may = false;
+  for (int l = 1; l < problem.L; ++l) {
+    may |= levels[l].start < levels[l - 1].start + levels[l - 1].H * levels[l - 1].W;
+  }
+  return may;
+}
+
 // Floats one reduction instruction adds. Vector reductions came with Hopper and CUDA 12.1 (PTX 8.1); elsewhere the
 // lanes of a group add single neighbouring floats, which memory still sees as whole sectors.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010
@@ -71,25 +80,6 @@ __device__ inline void add_to_memory(float* p, const float (&x)[4]) {
   for (int i = 0; i < 4; ++i) atomicAdd(p + i, x[i]);
 }
 #endif
-
-// Powers of two that bring sums into the range of fixed point: no sum of a pixel gets to 2^61.
-__device__ inline int fixed_exponent(const Problem& problem, const FixedPoint& fixed) {
-  const int64_t samples = problem.Q * problem.L * problem.P;
-  const int bits = 64 - __clzll(samples);
-  const float g = __uint_as_float(fixed.largest[0]), a = __uint_as_float(fixed.largest[1]);
-  if (g == 0 || a == 0) return 0;
-  return max(-126, min(126, 60 - bits - (ilogbf(g) + 1) - (ilogbf(a) + 1)));
-}
-constexpr int64_t kNoNumber = -3 * (int64_t{1} << 61);  // stays below -2^62 whatever else is added
-
-__device__ inline void add_to_memory(int64_t* p, float x) {
-  auto* word = reinterpret_cast<unsigned long long*>(p);
-  if (isfinite(x)) {
-    atomicAdd(word, static_cast<unsigned long long>(__float2ll_rn(x)));
-  } else {
-    atomicExch(word, static_cast<unsigned long long>(kNoNumber));
-  }
-}
 
 template <typename A>
 __device__ inline void add_to_memory(A* p, const A (&x)[1]) {
@@ -130,6 +120,20 @@ __device__ inline void store_sums(const A (&x)[16], A* sums, int lane) {
   } else if (lane % 2 == 0) {
     sums[lane / 2] = x[0];
   }
+}
+
+// As RACDINO_VARIANTS, but a lane's sums fill 16 bytes, whatever the values are stored in.
+#define RACDINO_SUM_VARIANTS(X)              \
+  RACDINO_VARIANTS_OF(X, double, float64, 2) \
+  RACDINO_VARIANTS_OF(X, float, float32, 4)  \
+  RACDINO_VARIANTS_OF(X, __half, float16, 4) \
+  RACDINO_VARIANTS_OF(X, __nv_bfloat16, bfloat16, 4)
+
+inline int sum_width(const Problem& problem, Type type) {
+  const int full = type == Type::float64 ? 2 : 4;
+  const bool fits = problem.D % full == 0 && aligned(problem.value) && aligned(problem.grad_output) &&
+                    aligned(problem.grad_value);
+  return fits ? full : 1;
 }
 
 }  // namespace racdino::cuda

@@ -4,8 +4,7 @@
 // by side only the rows between them that change. What is left per sample is one row of grad_output, the four dot
 // products that backward.cu explains, and four multiply-adds per channel in registers.
 //
-// The order within a cell is whatever the counters gave, as the order of atomic additions would be. In fixed point it is
-// the order of samples.
+// The order within a cell is whatever the counters gave, as the order of atomic additions would be.
 #include "backward.cuh"
 
 #include <algorithm>
@@ -50,8 +49,8 @@ __device__ inline int query_at(const Problem& problem, const Level* levels, int 
   return mine.start + row * mine.W + column;
 }
 
-template <typename T, int kLanes, bool kFixed>
-__device__ inline void backward_by_cell(const Problem& problem, int queries_per_tile, const FixedPoint& fixed) {
+template <typename T, int kLanes>
+__device__ inline void backward_by_cell(const Problem& problem, int queries_per_tile) {
   constexpr int kGroups = kThreads / kLanes, kSlots = kThreads + kGroups, V = kChannels;
   extern __shared__ Level levels[];
   __shared__ float info[3][kSamples];  // location and weight, then their gradients
@@ -147,36 +146,14 @@ __device__ inline void backward_by_cell(const Problem& problem, int queries_per_
 #pragma unroll
   for (int k = 0; k < kEach; ++k) {
     const int bin = (pixel[k] - low) >> shift;
-    if (pixel[k] < 0) continue;
-    const unsigned start = bins[bin / 2] >> bin % 2 * 16 & 0xffff;
-    place[k] += start;
-    if constexpr (kFixed) {
-      const int next = bin + 1;
-      const unsigned end = next < kBins ? bins[next / 2] >> next % 2 * 16 & 0xffff : total;
-      place[k] |= start << 10 | end << 20;  // of the bin; 10 bits, and 11 for its end
-    }
+    if (pixel[k] >= 0) place[k] += bins[bin / 2] >> bin % 2 * 16 & 0xffff;
   }
   __syncthreads();
 #pragma unroll
   for (int k = 0; k < kEach; ++k) {
-    if (pixel[k] >= 0) order[place[k] & 1023] = static_cast<unsigned short>(k * kThreads + threadIdx.x);
+    if (pixel[k] >= 0) order[place[k]] = static_cast<unsigned short>(k * kThreads + threadIdx.x);
   }
   __syncthreads();
-  if constexpr (kFixed) {
-#pragma unroll
-    for (int k = 0; k < kEach; ++k) {
-      if (pixel[k] < 0) continue;
-      const int t = k * kThreads + threadIdx.x, start = place[k] >> 10 & 1023, end = place[k] >> 20;
-      place[k] = start;
-      for (int j = start; j < end; ++j) place[k] += order[j] < t;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int k = 0; k < kEach; ++k) {
-      if (pixel[k] >= 0) order[place[k]] = static_cast<unsigned short>(k * kThreads + threadIdx.x);
-    }
-    __syncthreads();
-  }
 
   // Walk through the file.
   const int group = threadIdx.x / kLanes, lane = threadIdx.x % kLanes, base = group * (kLanes + 1);
@@ -184,21 +161,13 @@ __device__ inline void backward_by_cell(const Problem& problem, int queries_per_
   const int64_t channel = static_cast<int64_t>(m) * problem.D + lane * V;
   const T* grad_output = static_cast<const T*>(problem.grad_output) + b * problem.Q * stride + channel;
   const T* value = static_cast<const T*>(problem.value) + b * problem.S * stride + channel;
-  using Sum = std::conditional_t<kFixed, int64_t, float>;
-  Sum* grad_value = kFixed ? reinterpret_cast<Sum*>(fixed.sums) : static_cast<Sum*>(problem.grad_value);
-  grad_value += b * problem.S * stride + (kFixed ? static_cast<int64_t>(m) * problem.D + lane : channel);
-  const float unit = kFixed ? ldexpf(1, fixed_exponent(problem, fixed)) : 1;
+  float* grad_value = static_cast<float*>(problem.grad_value) + b * problem.S * stride + channel;
   unsigned here = kNowhere;
   float sum[4][V] = {};
   Pack<T, V> v[2][4] = {};
   const auto add = [&](unsigned c) {
-    if ((here & c) != c) return;
-    Sum* place = grad_value + ((here & ~3u) + (c & 1 ? stride : 0) + (c & 2 ? below : 0));
-    if constexpr (kFixed) {
-#pragma unroll
-      for (int e = 0; e < V; ++e) add_to_memory(place + e * kLanes, sum[c][e] * unit);  // lanes side by side
-    } else {
-      add_to_memory(place, sum[c]);
+    if ((here & c) == c) {
+      add_to_memory(grad_value + ((here & ~3u) + (c & 1 ? stride : 0) + (c & 2 ? below : 0)), sum[c]);
     }
   };
 
@@ -310,11 +279,7 @@ __device__ inline void backward_by_cell(const Problem& problem, int queries_per_
 #define RACDINO_KERNEL(type, name, T)                                                              \
   extern "C" __global__ void __launch_bounds__(kThreads, 5)                                        \
       ms_deform_attn_backward_by_cell_##name##_t##T(const Problem problem, int queries_per_tile) { \
-    backward_by_cell<type, T, false>(problem, queries_per_tile, {});                               \
-  }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(kThreads, 5) ms_deform_attn_backward_fixed_##name##_t##T( \
-      const Problem problem, int queries_per_tile, const FixedPoint fixed) {                       \
-    backward_by_cell<type, T, true>(problem, queries_per_tile, fixed);                             \
+    backward_by_cell<type, T>(problem, queries_per_tile);                                          \
   }
 RACDINO_WALKS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
@@ -345,23 +310,6 @@ cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStrea
   if (type == Type::name && problem.D == kChannels * T) {                                                   \
     ms_deform_attn_backward_by_cell_##name##_t##T<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>( \
         problem, queries_of_tile(problem));                                                                 \
-  }
-  RACDINO_WALKS(RACDINO_LAUNCH)
-#undef RACDINO_LAUNCH
-  return cudaGetLastError();
-}
-
-// Few samples to a pixel mean many additions, and integers are twice as long.
-bool pays_in_fixed_point(const Problem& problem, Type type) {
-  return pays_by_cell(problem, type) && problem.Q * problem.L * problem.P >= 6 * problem.S;
-}
-
-cudaError_t launch_backward_fixed(const Problem& problem, Type type, const FixedPoint& fixed, cudaStream_t stream) {
-  const unsigned blocks = static_cast<unsigned>(blocks_by_cell(problem));
-#define RACDINO_LAUNCH(element, name, T)                                                                  \
-  if (type == Type::name && problem.D == kChannels * T) {                                                 \
-    ms_deform_attn_backward_fixed_##name##_t##T<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>( \
-        problem, queries_of_tile(problem), fixed);                                                        \
   }
   RACDINO_WALKS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH

@@ -59,20 +59,37 @@ cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stre
 bool pays_by_cell(const Problem& problem, Type type);
 cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
 
-// The same with a result that is bitwise equal in every run: the order within a block is fixed, and sums over blocks are
-// integers, for which order does not matter. In place of grad_value; from_fixed then writes it, in the type of value.
-struct FixedPoint {
-  int64_t* sums;      // like value, but channels permuted; zeroed
-  uint32_t* largest;  // bits of the largest finite absolute grad_output and weight, which set the unit; zeroed
+// grad_value in a fixed order, where samples are many: they are sorted by the cell they fall into; each stretch of
+// kStretch of them adds up those of each of its cells; then every pixel adds up what the stretches have for it.
+constexpr int32_t kStretch = 32;
+
+struct Samples {
+  uint32_t* cell;    // (b * M + m) * S + pixel of the first corner; `cells` itself: contributes nothing
+  uint32_t* sample;  // place in (B, Q, M, L, P)
+  int32_t count;
+  int64_t cells;  // B * M * S
 };
 
-bool pays_in_fixed_point(const Problem& problem, Type type);
-cudaError_t launch_largest(const Problem& problem, Type type, const FixedPoint& fixed, cudaStream_t stream);
-cudaError_t launch_backward_fixed(const Problem& problem, Type type, const FixedPoint& fixed, cudaStream_t stream);
-cudaError_t launch_from_fixed(const Problem& problem, Type type, const FixedPoint& fixed, cudaStream_t stream);
+cudaError_t launch_file(const Problem& problem, Type type, const Samples& samples, cudaStream_t stream);
+// With workspace null: only sets the bytes it needs.
+cudaError_t launch_sort(
+    const Samples& unsorted, const Samples& sorted, void* workspace, size_t& bytes, cudaStream_t stream);
+// ranges: (cells, 2), zeroed; becomes the places of each cell's samples. sums: (cells + stretches, 4, D), accumulated;
+// the sums of cell k in stretch s, for each of its corners, are at k + s, which no other pair of k and s with samples
+// has.
+cudaError_t launch_add_up(
+    const Problem& problem, Type type, const Samples& sorted, int32_t* ranges, void* sums, cudaStream_t stream);
+cudaError_t launch_collect(
+    const Problem& problem,
+    Type type,
+    const Samples& sorted,
+    const int32_t* ranges,
+    const void* sums,
+    cudaStream_t stream);
 
-// grad_value in a fixed order, for the rest. A slice, the samples of one (batch, head, level), comes in chunks, each of which is filed
-// by tiles of pixels; then every pixel gathers what falls beside it from the chunks.
+// All gradients in a fixed order, where samples are few beside the pixels. A slice, the samples of one (batch, head,
+// level), comes in chunks, each of which is filed by tile of pixels; then every pixel gathers what falls beside it from the
+// chunks.
 struct Tiles {
   uint32_t* samples;  // (B, M, L, Q * P): query * P + point, chunk by chunk in the order of its bins
   uint32_t* starts;   // (B, M, L, chunks, 4 * most + 1): where a chunk's bins start, counted from the chunk
@@ -81,10 +98,12 @@ struct Tiles {
   int32_t chunk, chunks;  // samples in a chunk, chunks in a slice
 };
 
-// Sizes alone.
+bool pays_to_gather(const Problem& problem);
+// By sizes alone; the pointers are null.
 Tiles tiles_for(const Problem& problem);
-cudaError_t launch_file(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
-// Writes all of grad_value.
+cudaError_t launch_file_by_tile(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
+// Writes all of grad_value, and what is wanted of grad_locations and grad_weights but for samples outside, which
+// launch_file_by_tile sets to 0.
 cudaError_t launch_gather(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
 
 }  // namespace racdino::cuda
