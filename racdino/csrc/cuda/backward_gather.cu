@@ -1,8 +1,8 @@
-// Backward in a fixed order, so that the result is bitwise the same in every run, where a pixel has few samples: file the
-// samples of each chunk by tile of pixels (a stable counting sort in shared memory), then let the pixels of a tile gather.
-// A block fetches the samples of its tile from all chunks and sorts them by cell, again in shared memory. Every pixel adds
-// up those of the four cells around it; every sample gets the four dot products that backward.cu explains from the block
-// that has its cell.
+// Backward in a fixed order, so that the result is bitwise the same in every run, where a pixel has few samples: file
+// the samples of each chunk by tile of pixels (a stable counting sort in shared memory), then let the pixels of a tile
+// gather. A block fetches the samples of its tile from all chunks and sorts them by cell, again in shared memory. Every
+// pixel adds up those of the four cells around it; every sample gets the four dot products that backward.cu explains
+// from the block that has its cell.
 #include "backward.cuh"
 
 #include <algorithm>
@@ -12,16 +12,16 @@ namespace {
 
 constexpr int kWarps = kThreads / 32;
 constexpr int kMostChunks = 64, kLeastChunk = 1024;
-constexpr int kMostTiles = 512, kPerTile = 192;         // of a level; samples of a tile, at least, if they are spread out
+constexpr int kMostTiles = 512, kPerTile = 192;         // of a level; samples of a tile, at least, where all are alike
 constexpr int kSideShift = 5, kSide = 1 << kSideShift;  // of a window: what a block gathers at a time
 constexpr int kCells = (kSide + 1) * (kSide + 1);
 constexpr unsigned kNowhere = ~0u;
 
-// Samples a thread sorts in a round, and a block: what fits in shared memory beside a table of kMaxLevels.
+// Samples a thread sorts in a round, and a block; they fit in shared memory beside a table of kMaxLevels.
 template <typename A>
 constexpr int kEach = sizeof(A) == 8 ? 2 : 3;
 template <typename A>
-constexpr int kRound = kThreads* kEach<A>;
+constexpr int kRound = kThreads * kEach<A>;
 
 // A level's tiles are squares of 1 << shift pixels, as small as their number allows. A window is a tile or, of one of
 // more than kSide pixels, a part.
@@ -38,11 +38,11 @@ __device__ inline Grid grid_of(const Level& level, int most) {
   return {shift, parts(level.W, shift), parts(level.H, shift), window, columns, columns * parts(level.H, window)};
 }
 
-// Which slice.
+// The samples of one (batch, head, level).
 struct Slice {
   int64_t b;
   int m, l;
-  // Place in (B, Q, M, L, P) of sample t.
+  // Place in (B, Q, M, L, P) of sample t = query * P + point.
   __device__ unsigned sample(const Problem& problem, unsigned t) const {
     const unsigned query = t / problem.P;
     return row(problem, query) * (problem.L * problem.P) + l * problem.P + t - query * problem.P;
@@ -184,8 +184,8 @@ struct Shared {
   // Samples sorted by cell: the weight of each corner, later its dot product; the row of grad_output; the cell.
   Four<A> weight[kRound<A> + 3];
   unsigned row[kRound<A>];
-  unsigned short cell[kRound<A>];  // column in the window, plus 64 times the row, plus 4096 times the neighbours; 0: another window's
-  // And as they were filed: place in (B, Q, M, L, P), and where it is sorted; kRound<A>: this window does not own it.
+  unsigned short cell[kRound<A>];  // column + 64 * row in the window + 4096 * neighbours; 0: another window's
+  // And as they were filed: place in (B, Q, M, L, P), and where it is sorted; kRound: another window's.
   unsigned sample[kRound<A>];
   unsigned short sorted[kRound<A>];
   unsigned from[4 * kMostChunks], before[4 * kMostChunks];  // stretches of filed samples, and samples before them
@@ -193,8 +193,7 @@ struct Shared {
   unsigned warp_sums[kWarps];
 };
 
-__device__ inline Window window_at(
-    const Level* levels, const int* ends, int most, unsigned b, unsigned m, unsigned w) {
+__device__ inline Window window_at(const Level* levels, const int* ends, int most, unsigned b, unsigned m, unsigned w) {
   int l = 0;
   while (static_cast<int>(w) >= ends[l]) ++l;
   const Level level = levels[l];
@@ -247,7 +246,7 @@ __device__ inline unsigned find_stretches(const Problem& problem, const Tiles& t
   return total;
 }
 
-// Samples [first, first + kRound<A>) of the stretches, by cell. The cell left above the window's first pixel is the first.
+// Samples [first, first + kRound) of the stretches, by cell. The cell left above the window's first pixel is the first.
 template <typename A>
 __device__ inline void sort_round(
     const Problem& problem, const Tiles& tiles, unsigned first, unsigned total, Shared<A>& shared) {
@@ -536,7 +535,8 @@ Tiles tiles_for(const Problem& problem) {
   const int64_t count = problem.Q * problem.P;
   Tiles tiles{};
   tiles.most = static_cast<int32_t>(std::min<int64_t>(std::max<int64_t>(count / kPerTile, 1), kMostTiles));
-  tiles.chunk = static_cast<int32_t>(std::max<int64_t>(kLeastChunk, parts(parts(count, kMostChunks), kThreads) * kThreads));
+  const int64_t chunk = parts(parts(count, kMostChunks), kThreads) * kThreads;
+  tiles.chunk = static_cast<int32_t>(std::max<int64_t>(kLeastChunk, chunk));
   tiles.chunks = static_cast<int32_t>(parts(count, tiles.chunk));
   return tiles;
 }
@@ -549,10 +549,10 @@ cudaError_t launch_file_by_tile(const Problem& problem, Type type, const Tiles& 
   return cudaGetLastError();
 }
 
-#define RACDINO_KERNEL(type, name, V, T)                                                             \
-  extern "C" __global__ void __launch_bounds__(kThreads, 5) ms_deform_attn_gather_##name##_v##V##_t##T( \
-      const Problem problem, const Tiles tiles) {                                                    \
-    gather<type, V, T>(problem, tiles);                                                              \
+#define RACDINO_KERNEL(type, name, V, T)                                                     \
+  extern "C" __global__ void __launch_bounds__(kThreads, 5)                                  \
+      ms_deform_attn_gather_##name##_v##V##_t##T(const Problem problem, const Tiles tiles) { \
+    gather<type, V, T>(problem, tiles);                                                      \
   }
 RACDINO_SUM_VARIANTS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
@@ -561,10 +561,13 @@ cudaError_t launch_gather(const Problem& problem, Type type, const Tiles& tiles,
   const int width = sum_width(problem, type), lanes = lanes_for(problem.D, width);
   constexpr int64_t kMostBlocks = 4096;
   const unsigned blocks = static_cast<unsigned>(std::min<int64_t>(problem.B * problem.M * problem.S, kMostBlocks));
-#define RACDINO_LAUNCH(element, name, V, T)                                                      \
-  if (type == Type::name && width == V && lanes == T) {                                          \
-    ms_deform_attn_gather_##name##_v##V##_t##T<<<                                                \
-        blocks, kThreads, problem.L * (sizeof(Level) + sizeof(int)), stream>>>(problem, tiles); \
+#define RACDINO_LAUNCH(element, name, V, T)             \
+  if (type == Type::name && width == V && lanes == T) { \
+    ms_deform_attn_gather_##name##_v##V##_t##T<<<       \
+        blocks,                                         \
+        kThreads,                                       \
+        problem.L * (sizeof(Level) + sizeof(int)),      \
+        stream>>>(problem, tiles);                      \
   }
   RACDINO_SUM_VARIANTS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH

@@ -132,7 +132,7 @@ __device__ inline void collect(
   const unsigned b = pixel_and_batch / static_cast<unsigned>(problem.S);
   const int m = row % problem.M, pixel = pixel_and_batch % static_cast<unsigned>(problem.S);
   const int64_t head = (static_cast<int64_t>(b) * problem.M + m) * problem.S;
-  const bool by_sample = may_share_pixels(problem, levels);  // a cell then holds samples of both, with other neighbours
+  const bool by_sample = may_share_pixels(problem, levels);  // whose samples share cells, but not their neighbours
 
   for (int first = 0; first < problem.D; first += kLanes * V) {
     const int channel = first + lane * V;

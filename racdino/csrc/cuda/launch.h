@@ -87,15 +87,14 @@ cudaError_t launch_collect(
     const void* sums,
     cudaStream_t stream);
 
-// All gradients in a fixed order, where samples are few beside the pixels. A slice, the samples of one (batch, head,
-// level), comes in chunks, each of which is filed by tile of pixels; then every pixel gathers what falls beside it from the
+// All gradients in a fixed order, where a pixel has few samples. A slice, the samples of one (batch, head, level),
+// comes in chunks, each of which is filed by tile of pixels; then every pixel gathers what falls beside it from the
 // chunks.
 struct Tiles {
   uint32_t* samples;  // (B, M, L, Q * P): query * P + point, chunk by chunk in the order of its bins
   uint32_t* starts;   // (B, M, L, chunks, 4 * most + 1): where a chunk's bins start, counted from the chunk
   void* sums;         // like grad_value, accumulated, for tiles with many samples; may be grad_value itself
-  int32_t most;       // tiles of a level
-  int32_t chunk, chunks;  // samples in a chunk, chunks in a slice
+  int32_t most, chunk, chunks;  // tiles of a level at most, samples of a chunk, chunks of a slice
 };
 
 bool pays_to_gather(const Problem& problem);

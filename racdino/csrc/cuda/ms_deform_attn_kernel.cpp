@@ -60,7 +60,7 @@ at::Tensor forward_cuda(
   return output;
 }
 
-// Where the order of additions is fixed.
+// Of a call that adds up in a fixed order.
 int64_t sample_count(const Sizes& sizes) {
   const int64_t count = sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P;
   TORCH_CHECK(
