@@ -309,10 +309,11 @@ def test_deterministic_mode_over_many_pixels(dtype, queries, shape, everywhere):
     locations = (cell - 0.4 + 0.8 * random[1]) / size  # no sample near the edge of its cell
     weights = torch.rand(lead, device="cuda", generator=generator)
     inputs = (value.to(dtype), shapes, starts, locations, weights)
-    results = [run(ms_deform_attn, inputs) for _ in range(3)]
+    grad_output = torch.rand(queries * 64, device="cuda", generator=generator)  # of one sign: nothing cancels in a cell
+    results = [run(ms_deform_attn, inputs, grad_output) for _ in range(3)]
     for result in results[1:]:
         assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
-    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    expected = run(ms_deform_attn_reference, in_float64(inputs), grad_output)
     for actual, reference in zip(results[0], expected, strict=True):
         assert relative_error(actual, reference) < 2 * BOUND[dtype] + 2e-5  # locations are float32
 
