@@ -55,54 +55,53 @@ def main() -> int:
 def measure(parts: Sequence[str] = PARTS) -> Iterator[dict[str, Any]]:
     """One row per part, number of images and peer, with the milliseconds of every round; prints them as it goes."""
     for part in parts:
-        for images in IMAGES:
-            for row in _adapter(images) if part == "adapter" else _vit(part, images):
-                print(_line(row), flush=True)
-                yield row
+        for row in _adapter() if part == "adapter" else _vit(part):
+            print(_line(row), flush=True)
+            yield row
 
 
 # ---- the transformer alone ----
 
 
-def _vit(name: str, images: int) -> list[dict[str, Any]]:
-    x = torch.randn(images, 3, *SIZE, device="cuda", dtype=torch.bfloat16)
-    calls: dict[str, Call] = {}
-    for peer, forward in _vit_peers(name).items():
-        calls[f"{peer} eager"] = lambda forward=forward: forward(x)
-        if peer != "transformers":
-            compiled = torch.compile(forward, **_COMPILED)
-            calls[f"{peer} compiled"] = lambda compiled=compiled: compiled(x)
-    with torch.no_grad():
-        times = _in_turn(calls, _ROUNDS[images])
-    torch._dynamo.reset()
-    return [
-        {"part": name, "images": images, "peer": peer, "what": "forward", "milliseconds": measured}
-        for peer, measured in times.items()
-    ]
+def _vit(name: str) -> Iterator[dict[str, Any]]:
+    peers = _vit_peers(name)
+    for images in IMAGES:
+        x = torch.randn(images, 3, *SIZE, device="cuda", dtype=torch.bfloat16)
+        calls: dict[str, Call] = {}
+        for peer, forward in peers.items():
+            calls[f"{peer} eager"] = lambda forward=forward, x=x: forward(x)
+            if peer != "transformers":
+                compiled = torch.compile(forward, **_COMPILED)
+                calls[f"{peer} compiled"] = lambda compiled=compiled, x=x: compiled(x)
+        with torch.no_grad():
+            times = _in_turn(calls, _ROUNDS[images])
+        torch._dynamo.reset()
+        for peer, measured in times.items():
+            yield {"part": name, "images": images, "peer": peer, "what": "forward", "milliseconds": measured}
 
 
 def _vit_peers(name: str) -> dict[str, Callable[[Tensor], object]]:
     """Forward of all tokens by each library that is installed."""
-    ours = dinov2_vitb14() if name == "ViT-B" else dinov2_vitl14()
-    peers = {"ours": _frozen(ours).forward_features}
-    try:
-        import timm
-    except ImportError:
-        print("timm is not installed, so it is left out.")
-    else:
-        size = "base" if name == "ViT-B" else "large"
-        model = timm.create_model(f"vit_{size}_patch14_dinov2.lvd142m", pretrained=False, img_size=SIZE)
-        peers["timm"] = _frozen(model).forward_features
-    try:
-        from transformers import Dinov2Config, Dinov2Model
-    except ImportError:
-        print("transformers is not installed, so it is left out.")
-    else:
-        width, depth, heads = (768, 12, 12) if name == "ViT-B" else (1024, 24, 16)
-        config = Dinov2Config(
-            hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, image_size=518, patch_size=14
-        )
-        peers["transformers"] = _frozen(Dinov2Model(config)).forward
+    with torch.device("cuda"):  # where initialising a large model takes no time
+        peers = {"ours": _frozen(dinov2_vitb14() if name == "ViT-B" else dinov2_vitl14()).forward_features}
+        try:
+            import timm
+        except ImportError:
+            print("timm is not installed, so it is left out.")
+        else:
+            size = "base" if name == "ViT-B" else "large"
+            model = timm.create_model(f"vit_{size}_patch14_dinov2.lvd142m", pretrained=False, img_size=SIZE)
+            peers["timm"] = _frozen(model).forward_features
+        try:
+            from transformers import Dinov2Config, Dinov2Model
+        except ImportError:
+            print("transformers is not installed, so it is left out.")
+        else:
+            width, depth, heads = (768, 12, 12) if name == "ViT-B" else (1024, 24, 16)
+            config = Dinov2Config(
+                hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, image_size=518, patch_size=14
+            )
+            peers["transformers"] = _frozen(Dinov2Model(config)).forward
     return peers
 
 
@@ -113,14 +112,21 @@ def _frozen(model: nn.Module) -> Any:
 # ---- the adapter ----
 
 
-def _adapter(images: int) -> list[dict[str, Any]]:
+def _adapter() -> Iterator[dict[str, Any]]:
+    for images in IMAGES:
+        yield from _adapter_rows(images)
+
+
+def _adapter_rows(images: int) -> list[dict[str, Any]]:
     x = torch.randn(images, 3, *SIZE, device="cuda")
     model = make_adapter()
     peak = {}
     for with_cp in (False, True):
         set_checkpointing(model, with_cp)
         peak[with_cp] = _peak_gib(model, x)
-    vit, half = _frozen(dinov2_vitb14()), x.bfloat16()
+    with torch.device("cuda"):
+        vit = _frozen(dinov2_vitb14())
+    half = x.bfloat16()
     leaf = half.clone().requires_grad_()
 
     def step(with_cp: bool) -> None:
@@ -154,12 +160,13 @@ def _adapter(images: int) -> list[dict[str, Any]]:
 def make_adapter() -> DinoAdapter:
     """As the configs have it, with random weights, none of them zero, so that every branch has a gradient."""
     torch.manual_seed(0)
-    model = DinoAdapter(pretrained_vit=False)
+    with torch.device("cuda"):
+        model = DinoAdapter(pretrained_vit=False)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad and not parameter.any():
                 parameter.normal_(std=0.01)
-    return model.cuda()
+    return model
 
 
 def set_checkpointing(model: DinoAdapter, with_cp: bool) -> None:

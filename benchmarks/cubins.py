@@ -13,6 +13,8 @@ import ctypes
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,16 @@ def build(folder: Path) -> None:
             subprocess.run(command, check=True)
             kernels = set(re.findall(rb"\.text\.(\w+)", cubin.read_bytes()))
             print(f"{cubin.name:32} {cubin.stat().st_size:9,} bytes {len(kernels):3} kernels", flush=True)
+
+
+def reference() -> Callable[..., Any]:
+    """`ms_deform_attn_reference` without its package, which would load an operator compiled for this torch."""
+    spec = spec_from_file_location("reference", ROOT / "racdino" / "ops" / "_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ms_deform_attn_reference
 
 
 def sorted_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -> Any:
@@ -100,8 +112,8 @@ def check(folder: Path) -> None:
     import torch
 
     from benchmarks.driver import Cubin, Fusion, Problem
-    from racdino.ops import ms_deform_attn_reference
 
+    ms_deform_attn_reference = reference()
     major, minor = torch.cuda.get_device_capability()
     files = ("forward", "forward_fused", "backward", "backward_by_cell", "backward_sorted", "backward_gather")
     modules = {name: Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in files}

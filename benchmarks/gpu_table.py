@@ -14,6 +14,7 @@ from benchmarks.gpu_results import Row
 MARK = "<!-- figures of benchmarks/results/gpu.json, by benchmarks/plot_gpu.py --table -->"
 OP_CASES = ("inj_b6", "ext_b6", "ddetr_b1")
 OP_PEERS = ("ours", "one thread per channel", "grid_sample", "deformops")
+VIT_PEERS = ("ours eager", "ours compiled", "timm compiled")
 NONE = "–"
 _WORDS = 2
 
@@ -46,7 +47,7 @@ def cells(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     for part in ("ViT-B", "ViT-L"):
         for images in (6, 48):
             same: dict[str, Any] = {"part": part, "images": images}
-            peers = (_row(results, "backbone", **same, peer=f"{peer} compiled") for peer in ("ours", "timm"))
+            peers = (_row(results, "backbone", **same, peer=peer) for peer in VIT_PEERS)
             yield " / ".join(map(_milliseconds, peers)), NONE, NONE
     yield _adapter(results)
     for samples in (1, 2):

@@ -2,9 +2,9 @@
 
     python benchmarks/sanitizer.py
 
-Every kernel variant that a dtype and a head width choose is run, forward, fused, and backward in its three ways: adding
-directly, by cell, and sorted; and the decoder's ray_locations, on the ground and in views. Prints the tools' summaries;
-the exit status is 1 when one of them found something.
+Every kernel variant that a dtype and a width choose is run: attention forward, fused, and backward in its three ways
+(adding directly, by cell, and sorted); the decoder's ray_locations, on the ground and in views; the backbone's steps.
+Prints the tools' summaries; the exit status is 1 when one of them found something.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("memcheck", "racecheck")
@@ -45,43 +49,86 @@ def work() -> None:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from racdino.ops import Ray, ms_deform_attn, ms_deform_attn_fused, ray_locations
+    for name in DTYPES:
+        attend(getattr(torch, name))
+    for name in DTYPES[:2]:
+        look(getattr(torch, name))
+    for name in DTYPES[1:]:
+        step(getattr(torch, name))
+    torch.cuda.synchronize()
+
+
+def attend(dtype: torch.dtype) -> None:
+    for width in WIDTHS:
+        attend_once(dtype, width, FEW, deterministic=False)
+        attend_once(dtype, width, FEW, deterministic=True)
+        attend_once(dtype, width, MORE, deterministic=True)
+        if dtype.itemsize < 8 and width % 16 == 0:  # what backward_by_cell.cu takes
+            attend_once(dtype, width, MANY, deterministic=False)
+
+
+def attend_once(dtype: torch.dtype, width: int, queries: int, deterministic: bool) -> None:
+    import torch
+
+    from racdino.ops import ms_deform_attn, ms_deform_attn_fused
 
     shapes = torch.tensor([[12, 16], [6, 8], [3, 4], [2, 2]], device="cuda")
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
     S, B, M, L, P = int(shapes.prod(1).sum()), 1, 2, 4, 4
+    exact = torch.float64 if dtype == torch.float64 else torch.float32
+    lead = (B, queries, M, L, P)
+    value = torch.rand(B, S, M, width, device="cuda").to(dtype).requires_grad_()
+    locations = (torch.rand(*lead, 2, device="cuda", dtype=exact) * 1.4 - 0.2).requires_grad_()
+    weights = torch.rand(lead, device="cuda", dtype=exact).requires_grad_()
+    offsets = (torch.randn(*lead, 2, device="cuda") * 3).to(dtype).requires_grad_()
+    boxes = torch.rand(B, queries, 1, 4, device="cuda", dtype=exact).requires_grad_()
+    torch.use_deterministic_algorithms(deterministic)
+    ms_deform_attn(value, shapes, starts, locations, weights).sum().backward()
+    for stored in {dtype, exact}:
+        logits = torch.randn(lead, device="cuda").to(stored).requires_grad_()
+        ms_deform_attn_fused(value, shapes, starts, boxes, offsets.to(stored), logits).sum().backward()
+    torch.use_deterministic_algorithms(False)
 
-    def run(dtype: torch.dtype, width: int, queries: int, deterministic: bool) -> None:
-        exact = torch.float64 if dtype == torch.float64 else torch.float32
-        lead = (B, queries, M, L, P)
-        value = torch.rand(B, S, M, width, device="cuda").to(dtype).requires_grad_()
-        locations = (torch.rand(*lead, 2, device="cuda", dtype=exact) * 1.4 - 0.2).requires_grad_()
-        weights = torch.rand(lead, device="cuda", dtype=exact).requires_grad_()
-        offsets = (torch.randn(*lead, 2, device="cuda") * 3).to(dtype).requires_grad_()
-        boxes = torch.rand(B, queries, 1, 4, device="cuda", dtype=exact).requires_grad_()
-        torch.use_deterministic_algorithms(deterministic)
-        ms_deform_attn(value, shapes, starts, locations, weights).sum().backward()
-        for stored in {dtype, exact}:
-            logits = torch.randn(lead, device="cuda").to(stored).requires_grad_()
-            ms_deform_attn_fused(value, shapes, starts, boxes, offsets.to(stored), logits).sum().backward()
-        torch.use_deterministic_algorithms(False)
 
-    for name in DTYPES:
-        for width in WIDTHS:
-            run(getattr(torch, name), width, FEW, False)
-            run(getattr(torch, name), width, FEW, True)
-            run(getattr(torch, name), width, MORE, True)
-            if name != "float64" and width % 16 == 0:  # what backward_by_cell.cu takes
-                run(getattr(torch, name), width, MANY, False)
-    for dtype in (torch.float64, torch.float32):
-        numbers = {"device": "cuda", "dtype": dtype}
-        ray, ages = Ray((-51.2, -51.2, -5.0, 51.2, 51.2, 3.0), 65.0, 0.08, (256, 704)), torch.rand(2, 3, **numbers)
-        views = torch.randn(2, 3, 6, 4, 4, **numbers), torch.tensor([[390, 176], [198, 88]], device="cuda")
-        for dimensions, seen in ((2, ()), (3, views)):
-            leaves = [torch.rand(2, 70, 5, 4, 4, dimensions, **numbers), torch.rand(2, 70, 5, **numbers)]
-            leaves = [leaf.requires_grad_() for leaf in (*leaves, torch.rand(2, 70, 10, **numbers))]
-            ray_locations(*leaves, ages, ray, *seen).sum().backward()
-    torch.cuda.synchronize()
+def look(dtype: torch.dtype) -> None:
+    import torch
+
+    from racdino.ops import Ray, ray_locations
+
+    numbers = {"device": "cuda", "dtype": dtype}
+    ray, ages = Ray((-51.2, -51.2, -5.0, 51.2, 51.2, 3.0), 65.0, 0.08, (256, 704)), torch.rand(2, 3, **numbers)
+    views = torch.randn(2, 3, 6, 4, 4, **numbers), torch.tensor([[390, 176], [198, 88]], device="cuda")
+    for dimensions, seen in ((2, ()), (3, views)):
+        leaves = [torch.rand(2, 70, 5, 4, 4, dimensions, **numbers), torch.rand(2, 70, 5, **numbers)]
+        leaves = [leaf.requires_grad_() for leaf in (*leaves, torch.rand(2, 70, 10, **numbers))]
+        ray_locations(*leaves, ages, ray, *seen).sum().backward()
+
+
+def step(dtype: torch.dtype) -> None:
+    """The backbone's operators, where their kernels differ by width."""
+    import torch
+
+    from racdino.backbones.crop import crop
+    from racdino.ops import add_layer_norm, batch_norm_act, depthwise_conv_gelu, weave
+
+    def leaf(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.rand(*shape, device="cuda", dtype=dtype, requires_grad=True)
+
+    for C in (384, 768, 1024, 1536):
+        weight, bias = leaf(C), leaf(C)
+        for parameters in ((weight, bias), (weight.to(dtype).detach(), bias.to(dtype).detach())):
+            total, normed = add_layer_norm(leaf(1001, C, dtype=dtype), leaf(1001, C, dtype=dtype), *parameters, 1e-6)
+            (add_layer_norm(total, None, *parameters, 1e-6)[1] + normed).sum().backward()
+    sizes = [(17, 45), (9, 1), (1, 7)]
+    for C in (6, 192):
+        depthwise_conv_gelu(leaf(2, 781, C, dtype=dtype), leaf(C, 1, 3, 3), leaf(C), sizes).sum().backward()
+    for C, H, W in ((8, 7, 9), (768, 10, 12)):
+        rows = [leaf(2, (H + 1) // 2, (W + 1) // 2 * 2, C, dtype=dtype) for _ in range(2)]
+        level = weave(*rows, leaf(2, H, W, C, dtype=dtype)).permute(0, 3, 1, 2)
+        norm = torch.nn.BatchNorm2d(C).cuda()
+        for training in (True, False):
+            normed = batch_norm_act(level, norm.train(training), relu=True)
+            crop(normed, H - 1, W - 2, torch.contiguous_format).sum().backward(retain_graph=True)
 
 
 def main() -> int:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from racdino.backbones.crop import crop
 from racdino.backbones.dinov2 import DinoVisionTransformer
-from racdino.backbones.finest_map import doubled_and_shrunk, places
+from racdino.backbones.finest_map import add_doubled
 from racdino.backbones.interaction import InteractionBlock, Sampling
-from racdino.backbones.layers import for_batch_norm, init_conv
+from racdino.backbones.layers import init_conv
 from racdino.backbones.spatial_prior import SpatialPriorModule, project
+from racdino.ops import batch_norm_act
 from racdino.weights import Architecture, existing_file, find, published_for
 from racdino.weights.loading import load_into
 
@@ -184,22 +184,16 @@ class DinoAdapter(DinoVisionTransformer):
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         outputs = [
-            _Crop.apply(norm(for_batch_norm(level)), height // stride, width // stride, memory_format)
+            crop(batch_norm_act(level, norm, relu=False), height // stride, width // stride, memory_format)
             for norm, level, stride in zip(norms, maps, (4, 8, 16, 32), strict=True)
         ]
-        return outputs, _Crop.apply(vit_maps[-1], height // patch, width // patch, memory_format)
+        return outputs, crop(vit_maps[-1], height // patch, width // patch, memory_format)
 
     def _finest(self, c1: Tensor, c2: Tensor) -> Tensor:
         """``fc1(c1) + resize(up(c2))``, (B, C, H, W) like all maps here in channels-last memory."""
-        height, width = c1.shape[2:]
-        down, across = self.constant(
-            (height, width, c2.dtype),
-            c2.device,
-            lambda: tuple(places(side, c2.dtype, c2.device) for side in (height, width)),
-        )
-        doubled = doubled_and_shrunk(c2.permute(0, 2, 3, 1), self.up.weight, down, across)
         projected = project(self.spm.fc1, c1, self.up.bias)  # which resizing would leave as it is
-        return projected + doubled.permute(0, 3, 1, 2)
+        finest = add_doubled(c2.permute(0, 2, 3, 1), self.up.weight, projected.permute(0, 2, 3, 1))
+        return finest.permute(0, 3, 1, 2)
 
     def _interact(
         self, x: Tensor, c: Tensor, grid: tuple[int, int], sizes: list[tuple[int, int]]
@@ -226,25 +220,6 @@ class DinoAdapter(DinoVisionTransformer):
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, H*W, C) to (B, C, H, W), the same memory."""
     return tokens.unflatten(1, size).permute(0, 3, 1, 2)
-
-
-class _Crop(torch.autograd.Function):
-    """The upper left part of channels-last maps. The gradient is channels-last, in one pass over memory."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, height: int, width: int, memory_format: torch.memory_format) -> Tensor:
-        ctx.shape = x.shape
-        return x[:, :, :height, :width].contiguous(memory_format=memory_format)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        height, width = grad.shape[2:]
-        full = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
-        full[:, :, :height, :width] = grad
-        full[:, :, height:] = 0
-        full[:, :, :, width:] = 0
-        return full, None, None, None
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ Shape letters: B images, H x W pixels, N = H/patch * W/patch patches, R register
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from racdino.backbones.frozen import Remembering
+from racdino.backbones.frozen_positions import frozen_positions
 from racdino.backbones.layers import Block, LayerNorm, PatchEmbed
-from racdino.backbones.position import resize_position_grid
+from racdino.backbones.position import resize_positions
+from racdino.ops.serving import is_compiling
 from racdino.weights import Architecture, existing_file, find, published_dinov2
 from racdino.weights.loading import load_into
 
@@ -85,13 +86,10 @@ class DinoVisionTransformer(Remembering):
 
         A frozen table is resized once per size, see `Remembering`; do not write to the result.
         """
-
-        def resized(positions: Tensor) -> Tensor:
-            grid = math.isqrt(positions.shape[1] - 1)
-            table = positions[0, 1:].unflatten(0, (grid, grid))
-            return resize_position_grid(table, height, width, offset, antialias).flatten(0, 1)[None]
-
-        return self.remembered((height, width, offset, antialias), self.pos_embed, resized)
+        how = (height, width, offset, antialias)
+        if is_compiling() and not self.pos_embed.requires_grad:
+            return frozen_positions(self.pos_embed, *how)
+        return self.remembered(how, self.pos_embed, lambda positions: resize_positions(positions, *how))
 
     def prefix_tokens(self, batch: int) -> Tensor:
         """(B, 1 + R, C): the class token with its position embedding, then the registers."""

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from racdino.ops import weave
+from racdino.ops.serving import VECTOR, served
+
 
 def places(target: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
     """(target,): how far from pixel i to pixel i + 1 the i-th of ``target`` pixels lies, among one pixel more.
@@ -24,23 +27,26 @@ def places(target: int, dtype: torch.dtype, device: torch.device) -> Tensor | No
     return ((torch.arange(target, dtype=torch.float64, device=device) + 0.5) / target).to(dtype)
 
 
-def doubled_and_shrunk(tokens: Tensor, weight: Tensor, down: Tensor | None, across: Tensor | None) -> Tensor:
-    """``conv_transpose2d(stride=2)`` without bias and ``interpolate(mode="bilinear")``, in one pass each.
+def add_doubled(tokens: Tensor, weight: Tensor, added: Tensor) -> Tensor:
+    """``added`` and ``conv_transpose2d(stride=2)`` of the tokens, without bias, resized to it (bilinear).
 
     The four pixels that come from one token need not be put in their places in between: interpolation finds them where
     they are. And its gradient, spelled out, needs no atomic additions.
 
     Args:
-        tokens: (B, h, w, C). weight: (C, C_out, 2, 2). down, across: `places` of H and W, in the product's dtype.
+        tokens: (B, h, w, C). weight: (C, C_out, 2, 2). added: (B, H, W, C_out).
     Returns:
-        (B, H, W, C_out).
+        (B, H, W, C_out). On a GPU sums are rounded once; elsewhere after every step.
     """
     B, h, w, _ = tokens.shape
     upper, lower = (
         F.linear(tokens.flatten(0, 2), weight[:, :, row].permute(2, 1, 0).flatten(0, 1)).view(B, h, 2 * w, -1)
         for row in range(2)
     )
-    return _Woven.apply(upper, lower, down, across)
+    if upper.dtype == added.dtype and served(added) and added.shape[3] * added.element_size() % VECTOR == 0:
+        return weave(upper, lower, added)
+    down, across = (places(side, upper.dtype, upper.device) for side in added.shape[1:3])
+    return added + _Woven.apply(upper, lower, down, across)
 
 
 class _Woven(torch.autograd.Function):

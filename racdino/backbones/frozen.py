@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from racdino.ops.serving import is_compiling
+
 _MOST = 24  # values of one module: image sizes that take turns keep theirs, a stream of new ones does not pile up
 T = TypeVar("T")
 
@@ -96,8 +98,8 @@ class Remembering(nn.Module):
 def _may_keep(device: torch.device) -> bool:
     """Not while torch compiles or traces, nor in the capture of a CUDA graph, which computes nothing yet.
 
-    Torch 2.0 cannot tell that it compiles; its compiler leaves to Python what follows.
+    Where torch cannot tell that it compiles, its compiler leaves to Python what follows.
     """
-    if hasattr(torch, "compiler") and torch.compiler.is_compiling():
+    if is_compiling() or torch.jit.is_tracing():
         return False
-    return not (torch.jit.is_tracing() or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()))
+    return not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from racdino.backbones.layers import LayerNorm, init_conv, linear
-from racdino.ops import MSDeformAttn
+from racdino.ops import MSDeformAttn, depthwise_conv_gelu
 
 Sizes = Sequence[tuple[int, int]]  # (height, width) of each level
 
@@ -61,7 +61,7 @@ def _integers(numbers: Sequence[int], device: torch.device) -> Tensor:
 
 
 class DWConv(nn.Module):
-    """Depthwise 3x3 convolution over tokens, level by level: (B, S, C) to (B, S, C)."""
+    """Depthwise 3x3 convolution over tokens, level by level, and GELU: (B, S, C) to (B, S, C)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -69,13 +69,8 @@ class DWConv(nn.Module):
 
     def forward(self, x: Tensor, sizes: Sizes) -> Tensor:
         conv = self.dwconv
-        # Tokens are a map in channels-last memory. Flattened, the weight gets a gradient in its own strides, which a
-        # convolution of such maps does not give, and at which DDP would warn.
-        weight = conv.weight.flatten(1).to(x.dtype).view_as(conv.weight)
-        levels = x.split([height * width for height, width in sizes], dim=1)
-        maps = [level.unflatten(1, size).permute(0, 3, 1, 2) for level, size in zip(levels, sizes, strict=True)]
-        maps = [F.conv2d(level, weight, conv.bias, padding=1, groups=conv.groups) for level in maps]
-        return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in maps], dim=1)
+        assert conv.bias is not None
+        return depthwise_conv_gelu(x, conv.weight, conv.bias, sizes)
 
 
 class ConvFFN(nn.Module):
@@ -85,11 +80,10 @@ class ConvFFN(nn.Module):
         super().__init__()
         self.fc1 = linear(dim, hidden_dim)
         self.dwconv = DWConv(hidden_dim)
-        self.act = nn.GELU()
         self.fc2 = linear(hidden_dim, dim)
 
     def forward(self, x: Tensor, sizes: Sizes) -> Tensor:
-        return self.fc2(self.act(self.dwconv(self.fc1(x), sizes)))
+        return self.fc2(self.dwconv(self.fc1(x), sizes))
 
 
 class Injector(nn.Module):
@@ -110,8 +104,9 @@ class Injector(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), float(init_values)))
 
     def forward(self, query: Tensor, feat: Tensor, sampling: Sampling, prefix: int) -> Tensor:
+        query, taken = _attend(self, query, feat, sampling)
         gamma = self.gamma.to(query.dtype).expand(query.shape[1] - prefix, -1)
-        return torch.addcmul(query, _attend(self, query, feat, sampling), F.pad(gamma, (0, 0, prefix, 0)))
+        return torch.addcmul(query, taken, F.pad(gamma, (0, 0, prefix, 0)))
 
 
 class Extractor(nn.Module):
@@ -130,20 +125,24 @@ class Extractor(nn.Module):
             self.ffn_norm = LayerNorm(dim)
 
     def forward(self, query: Tensor, feat: Tensor, sampling: Sampling, sizes: Sizes) -> Tensor:
-        query = query + _attend(self, query, feat, sampling)
+        query, update = _attend(self, query, feat, sampling)
         if self.with_cffn:
-            query = query + self.ffn(self.ffn_norm(query), sizes)
-        return query
+            query, normed = self.ffn_norm.sum_and_norm(query, update)
+            update = self.ffn(normed, sizes)
+        return query + update
 
 
-def _attend(module: Injector | Extractor, query: Tensor, feat: Tensor, sampling: Sampling) -> Tensor:
-    return module.attn(
-        module.query_norm(query),
+def _attend(module: Injector | Extractor, query: Tensor, feat: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """The query, for the residual connection, and what it takes from ``feat``."""
+    query, normed = module.query_norm.sum_and_norm(query)
+    taken = module.attn(
+        normed,
         sampling.reference_points.expand(len(query), -1, -1, -1),
         module.feat_norm(feat),
         sampling.spatial_shapes,
         sampling.level_start_index,
     )
+    return query, taken
 
 
 class InteractionBlock(nn.Module):

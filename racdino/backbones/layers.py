@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from racdino.backbones.attention import attention
 from racdino.backbones.frozen import Remembering
+from racdino.ops import add_layer_norm
 
 LAYER_NORM_EPS = 1e-6
 Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)
@@ -26,18 +27,25 @@ class Linear(Remembering, nn.Linear):
         return F.linear(x, self.cast("weight", x.dtype), self.cast("bias", x.dtype))
 
 
-class LayerNorm(Remembering, nn.LayerNorm):
+class LayerNorm(nn.LayerNorm):
     """torch's, in the dtype of its input, where autocast would raise the input and the output to float32."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == self.weight.dtype:
-            return super().forward(x)
-        weight, bias = self.cast("weight", x.dtype), self.cast("bias", x.dtype)
-        with torch.autocast(x.device.type, enabled=False):
-            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+    def forward(  # type: ignore[override]
+        self, x: Tensor, update: Tensor | None = None, with_sum: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        total, normed = add_layer_norm(x, update, self.weight, self.bias, self.eps)
+        return (total, normed) if with_sum else normed
+
+    def sum_and_norm(self, x: Tensor, update: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``x + update``, for the residual connection, and its norm: on a GPU in one pass over memory each way.
+
+        Without ``update`` the sum is ``x``, whose two gradients are then added in that pass.
+        """
+        total, normed = self(x, update, with_sum=True)
+        return total, normed
 
 
 def linear(in_features: int, out_features: int) -> Linear:
@@ -158,14 +166,22 @@ class LayerScale(Remembering):
         self.gamma = nn.Parameter(torch.full((dim,), init_value))
 
     def forward(self, x: Tensor, layer: Attention | Mlp | SwiGLU, residual: Tensor) -> Tensor:
-        """residual + gamma * layer(x); where gamma and the layer are frozen, with the two multiplied once."""
+        """residual + gamma * layer(x)."""
+        residual, update = self.terms(x, layer, residual)
+        return residual if update is None else residual + update
+
+    def terms(self, x: Tensor, layer: Attention | Mlp | SwiGLU, residual: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Two terms of that sum, or all of it and None.
+
+        Two where gamma and the layer are frozen, with the two multiplied once.
+        """
         parameters = (layer.last.weight, layer.last.bias, self.gamma)
         if not self.keeps(parameters):
-            return torch.addcmul(residual, layer(x), self.cast("gamma", residual.dtype))
+            return torch.addcmul(residual, layer(x), self.cast("gamma", residual.dtype)), None
         weight, bias = self.remembered(
             residual.dtype, parameters, lambda weight, bias, gamma: _scaled(weight, bias, gamma, residual.dtype)
         )
-        return F.linear(layer.before_last(x), weight, bias) + residual
+        return residual, F.linear(layer.before_last(x), weight, bias)
 
 
 def _scaled(weight: Tensor, bias: Tensor, gamma: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -177,6 +193,9 @@ class Add(nn.Module):
 
     def forward(self, x: Tensor, layer: nn.Module, residual: Tensor) -> Tensor:
         return residual + layer(x)
+
+    def terms(self, x: Tensor, layer: nn.Module, residual: Tensor) -> tuple[Tensor, Tensor]:
+        return residual, layer(x)
 
 
 FFN_LAYERS: dict[str, type[Mlp] | type[SwiGLU]] = {"mlp": Mlp, "swiglu": SwiGLU, "swiglufused": SwiGLU}
@@ -199,5 +218,6 @@ class Block(nn.Module):
         self.ls2 = LayerScale(dim, init_values) if init_values else Add()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.ls1(self.norm1(x), self.attn, x)
-        return self.ls2(self.norm2(x), self.mlp, x)
+        x, normed = self.norm1.sum_and_norm(x)
+        x, normed = self.norm2.sum_and_norm(*self.ls1.terms(normed, self.attn, x))
+        return self.ls2(normed, self.mlp, x)

@@ -8,9 +8,18 @@ and a cache of the result must notice every way in which a parameter can change.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def resize_positions(positions: Tensor, height: int, width: int, offset: float, antialias: bool) -> Tensor:
+    """(1, 1 + N, C) embeddings of the class token and a square of patches to (1, height * width, C) of patches."""
+    grid = math.isqrt(positions.shape[1] - 1)
+    table = positions[0, 1:].unflatten(0, (grid, grid))
+    return resize_position_grid(table, height, width, offset, antialias).flatten(0, 1)[None]
 
 
 def resize_position_grid(

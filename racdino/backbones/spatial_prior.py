@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from racdino.backbones.layers import for_batch_norm, init_conv
+from racdino.ops import batch_norm_act
+from racdino.ops.serving import has_hooks
 
 
 class SpatialPriorModule(nn.Module):
@@ -23,15 +25,15 @@ class SpatialPriorModule(nn.Module):
 
     def __init__(self, inplanes: int, embed_dim: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
+        self.stem = _Layers(
             *_conv_bn_relu(3, inplanes, stride=2),
             *_conv_bn_relu(inplanes, inplanes),
             *_conv_bn_relu(inplanes, inplanes),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
-        self.conv2 = nn.Sequential(*_conv_bn_relu(inplanes, 2 * inplanes, stride=2))
-        self.conv3 = nn.Sequential(*_conv_bn_relu(2 * inplanes, 4 * inplanes, stride=2))
-        self.conv4 = nn.Sequential(*_conv_bn_relu(4 * inplanes, 4 * inplanes, stride=2))
+        self.conv2 = _Layers(*_conv_bn_relu(inplanes, 2 * inplanes, stride=2))
+        self.conv3 = _Layers(*_conv_bn_relu(2 * inplanes, 4 * inplanes, stride=2))
+        self.conv4 = _Layers(*_conv_bn_relu(4 * inplanes, 4 * inplanes, stride=2))
         self.fc1 = init_conv(nn.Conv2d(inplanes, embed_dim, 1))
         self.fc2 = init_conv(nn.Conv2d(2 * inplanes, embed_dim, 1))
         self.fc3 = init_conv(nn.Conv2d(4 * inplanes, embed_dim, 1))
@@ -43,6 +45,24 @@ class SpatialPriorModule(nn.Module):
         c3 = self.conv3(c2)
         c4 = self.conv4(c3)
         return c1, project(self.fc2, c2), project(self.fc3, c3), project(self.fc4, c4)
+
+
+class _Layers(nn.Sequential):
+    """The same, with each batch norm and the ReLU after it in one pass over memory each way where a GPU's kernels can.
+
+    The modules are looked at in every call: others may have taken their places, or hooks have been set.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = list(self)[::-1]
+        while layers:
+            layer = layers.pop()
+            if type(layer) is nn.BatchNorm2d and layers and type(layers[-1]) is nn.ReLU and not has_hooks(layers[-1]):
+                layers.pop()
+                x = batch_norm_act(x, layer, relu=True)
+            else:
+                x = layer(x)
+        return x
 
 
 def project(conv: nn.Conv2d, x: Tensor, more_bias: Tensor | None = None) -> Tensor:

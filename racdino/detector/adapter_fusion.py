@@ -17,6 +17,7 @@ from racdino.detector.channels_last import as_map, pixels
 from racdino.detector.conv_module import ConvModule
 from racdino.detector.folded_norm import compute_dtype
 from racdino.detector.registry import register
+from racdino.ops import batch_norm_act
 
 register("DinoAdapter")(DinoAdapter)
 
@@ -51,4 +52,4 @@ def _fused(module: ConvModule, stage: Tensor, extra: Tensor) -> Tensor:
         with torch.autocast(mixed.device.type, enabled=False):  # which would raise it to float32
             mixed = F.interpolate(mixed, size=stage.shape[2:], mode="bilinear", align_corners=False)
     mixed = as_map(pixels(mixed).addmm_(pixels(stage.to(dtype)), of_stage.t()), stage)
-    return module.activate(module.bn(for_batch_norm(mixed)))
+    return batch_norm_act(for_batch_norm(mixed), module.bn, relu=True)

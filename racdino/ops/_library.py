@@ -53,6 +53,13 @@ def find() -> Path:
     return LIBRARY
 
 
+def built_with_cuda() -> bool:
+    """Whether the loaded operator has its CUDA kernels."""
+    facts = extension_cache.read_record(Path(str(sys.modules[_NAME].__file__)))["facts"]
+    assert isinstance(facts, dict)
+    return facts["nvcc"] is not None
+
+
 def _stale(library: Path) -> str | None:
     try:
         facts = extension_cache.read_record(library)["facts"]

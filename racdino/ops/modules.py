@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from racdino.ops.ms_deform_attn import ms_deform_attn_fused
+from racdino.ops.serving import has_hooks
 
 
 class MSDeformAttn(nn.Module):
@@ -100,13 +102,30 @@ class MSDeformAttn(nn.Module):
         value = self.value_proj(input_flatten)
         if input_padding_mask is not None:
             value = value.masked_fill(input_padding_mask[..., None], 0.0)
+        offsets, logits = self._offsets_and_logits(query)
         return self.output_proj(
             ms_deform_attn_fused(
                 value.view(B, S, M, -1),
                 input_spatial_shapes,
                 input_level_start_index,
                 reference_points,
-                self.sampling_offsets(query).view(B, Q, M, L, P, 2),
-                self.attention_weights(query).view(B, Q, M, L, P),
+                offsets.view(B, Q, M, L, P, 2),
+                logits.view(B, Q, M, L, P),
             )
         )
+
+    def _offsets_and_logits(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, Q, 2*M*L*P) and (B, Q, M*L*P) of the two narrow layers, as one product: both would read all of the query.
+
+        Layers that someone has put in their places, or listens to, are called as they are.
+        """
+        offsets, logits = self.sampling_offsets, self.attention_weights
+        if not (_is_plain(offsets) and _is_plain(logits)):
+            return offsets(query), logits(query)
+        weight, bias = torch.cat([offsets.weight, logits.weight]), torch.cat([offsets.bias, logits.bias])
+        of_offsets, of_logits = F.linear(query, weight, bias).split([len(offsets.weight), len(logits.weight)], dim=-1)
+        return of_offsets, of_logits
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear and layer.bias is not None and not has_hooks(layer)

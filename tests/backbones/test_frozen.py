@@ -8,7 +8,8 @@ import io
 import pytest
 import torch
 
-from racdino.backbones import DinoVisionTransformer, dinov2
+from racdino.backbones import DinoVisionTransformer
+from racdino.backbones import position as position_module
 from racdino.backbones.layers import LayerNorm, LayerScale, Linear, Mlp
 
 
@@ -16,13 +17,13 @@ from racdino.backbones.layers import LayerNorm, LayerScale, Linear, Mlp
 def resizings(monkeypatch):
     """The sizes that a table was resized to, in the order of the work."""
     sizes = []
-    resize = dinov2.resize_position_grid
+    resize = position_module.resize_position_grid
 
     def noted(table, height, width, *others):
         sizes.append((height, width))
         return resize(table, height, width, *others)
 
-    monkeypatch.setattr(dinov2, "resize_position_grid", noted)
+    monkeypatch.setattr(position_module, "resize_position_grid", noted)
     return sizes
 
 
@@ -183,3 +184,17 @@ def test_compiles_whole_and_keeps_nothing():
     fresh = tiny()
     torch.compile(fresh, backend="eager", fullgraph=True)(x)
     assert not fresh._kept
+
+
+@pytest.mark.skipif(not hasattr(torch, "compiler"), reason="torch 2.0 cannot tell that it compiles")
+def test_a_compiled_model_resizes_a_frozen_table_once_until_it_is_written_to(resizings):
+    model, x = tiny(), torch.randn(1, 3, 28, 42)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        first = compiled(x)
+        assert torch.equal(compiled(x), first)
+        assert resizings == [(2, 3)]
+        model.pos_embed.normal_()
+        assert (compiled(x) - first).abs().max() > 0.01
+        assert resizings == [(2, 3)] * 2
+        assert (compiled(x) - model(x)).abs().max() <= 1e-6

@@ -70,6 +70,29 @@ def test_equals_the_formula_of_the_paper(boxes):
     torch.testing.assert_close(actual, expected)
 
 
+def test_a_layer_that_was_replaced_or_is_listened_to_is_called():
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    torch.manual_seed(0)
+    module = MSDeformAttn(d_model=32, n_levels=2, n_heads=4, n_points=3)
+    torch.nn.init.normal_(module.attention_weights.weight, std=0.1)
+    reference = torch.rand(2, 5, 2, 2)
+    doubled = Doubled(32, 24)
+    doubled.load_state_dict({name: value / 2 for name, value in module.attention_weights.state_dict().items()})
+    *_, before = run(module, reference)
+    heard = []
+    handle = module.sampling_offsets.register_forward_hook(lambda *arguments: heard.append(arguments[2].shape))
+    *_, listened_to = run(module, reference)
+    handle.remove()
+    module.attention_weights = doubled
+    *_, replaced = run(module, reference)
+    assert heard == [(2, 5, 48)]
+    torch.testing.assert_close(listened_to, before)
+    torch.testing.assert_close(replaced, before)
+
+
 def test_padding_reads_zero():
     module = MSDeformAttn(d_model=32, n_levels=2, n_heads=4, n_points=3)
     _, _, output = run(module, torch.rand(2, 5, 2, 2), input_padding_mask=torch.ones(2, 60, dtype=torch.bool))

@@ -103,5 +103,6 @@ def test_a_build_without_cuda_says_so_in_one_sentence(make_inputs):
     with pytest.raises(RuntimeError, match=sentence):
         OP._op_dk(key, *make_inputs("cpu"), 64)
     names = ("ms_deform_attn_backward", "ms_deform_attn_fused", "ms_deform_attn_fused_backward")
-    for name in (*names, "ray_locations", "ray_locations_backward"):
+    others = ("ray_locations", "weave", "crop", "add_layer_norm", "depthwise_conv_gelu", "batch_norm_act")
+    for name in (*names, *others, *(f"{name}_backward" for name in others)):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"racdino::{name}", "CUDA")

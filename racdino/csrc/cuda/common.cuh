@@ -74,10 +74,14 @@ struct Pack {
       asm("{.reg .pred wanted; setp.ne.u32 wanted, %5, 0; @wanted ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];}"
           : "+r"(word.x), "+r"(word.y), "+r"(word.z), "+r"(word.w)
           : "l"(global), "r"(condition));
-    } else {
-      static_assert(sizeof word == 8);
+    } else if constexpr (sizeof word == 8) {
       asm("{.reg .pred wanted; setp.ne.u32 wanted, %3, 0; @wanted ld.global.nc.v2.u32 {%0, %1}, [%2];}"
           : "+r"(word.x), "+r"(word.y)
+          : "l"(global), "r"(condition));
+    } else {
+      static_assert(sizeof word == 4);
+      asm("{.reg .pred wanted; setp.ne.u32 wanted, %2, 0; @wanted ld.global.nc.u32 %0, [%1];}"
+          : "+r"(word)
           : "l"(global), "r"(condition));
     }
   }

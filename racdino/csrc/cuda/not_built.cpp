@@ -24,11 +24,21 @@ TORCH_LIBRARY_IMPL(racdino, CUDA, m) {
   const auto answer = [&m](const char* name) {
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&racdino::not_built>());
   };
+  answer("add_layer_norm");
+  answer("add_layer_norm_backward");
+  answer("batch_norm_act");
+  answer("batch_norm_act_backward");
   answer("ms_deform_attn_forward");
   answer("ms_deform_attn_backward");
   answer("ms_deform_attn_fused");
   answer("ms_deform_attn_fused_backward");
   answer("ray_locations");
   answer("ray_locations_backward");
+  answer("weave");
+  answer("weave_backward");
+  answer("crop");
+  answer("crop_backward");
+  answer("depthwise_conv_gelu");
+  answer("depthwise_conv_gelu_backward");
 }
 #endif

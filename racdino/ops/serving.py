@@ -1,0 +1,30 @@
+"""Where the steps that wait for memory are the operators' and where plain torch's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from racdino.ops._library import built_with_cuda
+
+VECTOR = 16  # bytes that kernels read of a pixel at a time
+_BUILT = built_with_cuda()
+
+
+def served(x: Tensor) -> bool:
+    """Whether a step on ``x`` may take an operator, which has kernels for a GPU only.
+
+    Not while torch traces, which would write down sizes as numbers, nor while it compiles: it fuses more by itself.
+    """
+    return _BUILT and x.is_cuda and not is_compiling() and not torch.jit.is_tracing()
+
+
+def is_compiling() -> bool:
+    """Whether torch.compile is reading this code. Torch before 2.3 cannot tell."""
+    return hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling()
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether someone listens to the module, which then has to be called."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(hooks)
