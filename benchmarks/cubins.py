@@ -85,6 +85,27 @@ def sorted_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -> 
     return grad_value
 
 
+def gathered_gradients(module: Any, name: str, inputs: tuple, grad_output: Any) -> list[Any]:
+    """All gradients by the kernels of backward_gather.cu."""
+    import torch
+
+    from benchmarks.driver import Problem, Tiles
+
+    value, shapes, _, locations, weights = inputs
+    B, _, M, D = value.shape
+    lanes, shared = (16 if value.dtype == torch.float64 else 8), len(shapes) * (LEVEL_BYTES + 4)
+    gradients = [torch.full_like(tensor, float("nan")) for tensor in (value, locations, weights)]
+    tiles = Tiles(weights, torch.empty_like(value, dtype=weights.dtype))
+    names = ("grad_value", "grad_locations", "grad_weights")
+    problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
+    exact = "float64" if value.dtype == torch.float64 else "float32"
+    counters = 4 * (THREADS // 32) * 4 * tiles.most
+    blocks = B * M * len(shapes) * tiles.chunks
+    module.launch(f"ms_deform_attn_file_by_tile_{exact}", blocks, THREADS, shared + counters, problem, tiles)
+    module.launch(f"ms_deform_attn_gather_{name}_v{D // lanes}_t{lanes}", 500, THREADS, shared, problem, tiles)
+    return gradients
+
+
 def check(folder: Path) -> None:
     """Forward, fused and backward of the loaded cubins against the reference in float64."""
     sys.path.insert(0, str(ROOT))
@@ -94,7 +115,7 @@ def check(folder: Path) -> None:
 
     ms_deform_attn_reference = reference()
     major, minor = torch.cuda.get_device_capability()
-    files = ("forward", "forward_fused", "backward", "backward_by_cell", "backward_sorted")
+    files = ("forward", "forward_fused", "backward", "backward_by_cell", "backward_sorted", "backward_gather")
     modules = {name: Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in files}
     variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
     variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
@@ -131,6 +152,7 @@ def check(folder: Path) -> None:
             blocks = B * M * 3 * -(-Q // queries)
             launches.append(("backward_by_cell", f"ms_deform_attn_backward_by_cell_{name}_t8", blocks, more))
         results = [*outputs, sorted_gradient(modules["backward_sorted"], name, inputs, grad_output)]
+        results += gathered_gradients(modules["backward_gather"], name, inputs, grad_output)
         for file, kernel, blocks, more in launches:
             gradients = [torch.zeros_like(value, dtype=exact), torch.ones_like(locations), torch.ones_like(weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
@@ -142,8 +164,8 @@ def check(folder: Path) -> None:
         output = ms_deform_attn_reference(leaves[0], shapes, starts, leaves[1], leaves[2])
         expected_gradients = torch.autograd.grad(output, leaves, grad_output.double())
         output = output.detach()
-        expected = (output, output, expected_gradients[0], *expected_gradients * len(launches))
-        whats = ("output", "fused", "sorted", *names * len(launches))
+        expected = (output, output, expected_gradients[0], *expected_gradients * (1 + len(launches)))
+        whats = ("output", "fused", "sorted", *names * (1 + len(launches)))
         errors = [
             float((actual.double() - right).norm() / right.norm())
             for actual, right in zip(results, expected, strict=True)

@@ -71,6 +71,25 @@ class Samples(ctypes.Structure):
         self.kept_alive = (cell, sample)
 
 
+class Tiles(ctypes.Structure):
+    """`racdino::cuda::Tiles`, alike, with the sizes that ``tiles_for`` of backward_gather.cu chooses."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("samples", "starts", "sums")),
+        *((name, ctypes.c_int32) for name in ("most", "chunk", "chunks")),
+    )
+
+    def __init__(self, weights: Tensor, sums: Tensor) -> None:
+        B, Q, M, L, P = weights.shape
+        most = min(max(Q * P // 192, 1), 512)
+        chunk = max(1024, -(-Q * P // (64 * 128)) * 128)
+        chunks = -(-Q * P // chunk)
+        samples = torch.empty(weights.numel(), dtype=torch.int32, device="cuda")
+        starts = torch.empty(B * M * L * chunks, 4 * most + 1, dtype=torch.int32, device="cuda")
+        super().__init__(samples.data_ptr(), starts.data_ptr(), sums.data_ptr(), most, chunk, chunks)
+        self.kept_alive = (samples, starts, sums)
+
+
 class Cubin:
     """A loaded cubin."""
 

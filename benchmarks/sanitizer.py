@@ -26,7 +26,9 @@ FOUND = 86  # what compute-sanitizer shall exit with when it found something
 # 16 to 128 channels are the groups of 4 to 32 lanes; 30 and 5 go element by element.
 WIDTHS = (5, 16, 30, 32, 64, 128)
 DTYPES = ("float64", "float32", "float16", "bfloat16")
-FEW, MANY = 37, 4800  # queries; with MANY, samples are worth filing by cell (kSamplesWorthFiling)
+# Queries. Of MORE, samples are too many for pixels to gather (pays_to_gather); of MANY, worth filing by cell
+# (kSamplesWorthFiling).
+FEW, MORE, MANY = 37, 150, 4800
 
 
 def find() -> str:
@@ -62,6 +64,7 @@ def attend(dtype: torch.dtype) -> None:
     for width in WIDTHS:
         attend_once(dtype, width, FEW, deterministic=False)
         attend_once(dtype, width, FEW, deterministic=True)
+        attend_once(dtype, width, MORE, deterministic=True)
         if dtype != torch.float64 and width % 16 == 0:  # what backward_by_cell.cu takes
             attend_once(dtype, width, MANY, deterministic=False)
 

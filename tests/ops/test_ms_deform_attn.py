@@ -245,6 +245,10 @@ def test_deterministic_mode_is_bitwise_equal_over_runs(make_inputs, dtype):
         assert relative_error(actual, expected) < 2 * BOUND[dtype] + 1e-5
 
 
+# Queries over the few pixels of make_inputs: pixels gather their samples, or these are sorted by cell.
+SPARSE_AND_DENSE = [20, 300]
+
+
 @pytest.fixture
 def deterministic():
     torch.use_deterministic_algorithms(True)
@@ -256,8 +260,9 @@ def deterministic():
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("channels", [5, 30, 32, 64, 128, 256, 1025], ids="d{}".format)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-def test_deterministic_mode_adds_up_in_every_width(make_inputs, dtype, channels):
-    inputs = make_inputs("cuda", dtype, channels=channels, queries=300, levels=5, location_dtype=torch.float32)
+@pytest.mark.parametrize("queries", SPARSE_AND_DENSE)
+def test_deterministic_mode_adds_up_in_every_width(make_inputs, dtype, channels, queries):
+    inputs = make_inputs("cuda", dtype, channels=channels, queries=queries, levels=5, location_dtype=torch.float32)
     expected = run(ms_deform_attn_reference, in_float64(inputs))
     for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
         assert relative_error(actual, reference) < 2 * BOUND[dtype] + 1e-6  # locations are float32 in all of them
@@ -265,29 +270,88 @@ def test_deterministic_mode_adds_up_in_every_width(make_inputs, dtype, channels)
 
 @pytest.mark.cuda
 @pytest.mark.usefixtures("deterministic")
-def test_deterministic_mode_with_all_samples_in_one_cell(make_inputs):
-    inputs = make_inputs("cuda", torch.float32, channels=32, queries=3000)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_deterministic_mode_with_all_samples_in_one_cell(make_inputs, dtype):
+    inputs = make_inputs("cuda", dtype, channels=32, queries=3000, location_dtype=torch.float32)
     inputs = inputs._replace(sampling_locations=torch.full_like(inputs.sampling_locations, 0.55))
     expected = run(ms_deform_attn_reference, in_float64(inputs))
     for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
-        assert relative_error(actual, reference) < 2 * BOUND[torch.float32]
+        assert relative_error(actual, reference) < 2 * BOUND[dtype] + 1e-6  # locations are float32 in all of them
 
 
 @pytest.mark.cuda
 @pytest.mark.usefixtures("deterministic")
-def test_deterministic_mode_with_levels_that_share_pixels(make_inputs):
-    inputs = make_inputs("cuda", torch.float32, channels=32, queries=300, levels=5)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("queries", SPARSE_AND_DENSE)
+def test_deterministic_mode_with_levels_that_share_pixels(make_inputs, dtype, queries):
+    inputs = make_inputs("cuda", dtype, channels=32, queries=queries, levels=5, location_dtype=torch.float32)
     inputs = inputs._replace(level_start_index=torch.tensor([3, 0, 1, 1, 2], device="cuda"))
     expected = run(ms_deform_attn_reference, in_float64(inputs))
     for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
-        assert relative_error(actual, reference) < 2 * BOUND[torch.float32]
+        assert relative_error(actual, reference) < 2 * BOUND[dtype] + 1e-6
 
 
 @pytest.mark.cuda
 @pytest.mark.usefixtures("deterministic")
-def test_deterministic_mode_runs_in_a_cuda_graph(make_inputs):
-    inputs = make_inputs("cuda", torch.float32, channels=32, queries=300)
-    grad_output = torch.randn(2, 300, 96, device="cuda")
+@pytest.mark.parametrize("everywhere", [True, False], ids=["everywhere", "in one cell"])
+@pytest.mark.parametrize("shape", [(1, 70), (70, 1), (45, 70), (130, 131)], ids=str)
+@pytest.mark.parametrize("queries", [3, 90, 9000])  # a tile is wider than a block's window; not; needs several rounds
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_deterministic_mode_over_many_pixels(dtype, queries, shape, everywhere):
+    generator = torch.Generator("cuda").manual_seed(0)
+    shapes = torch.tensor([shape, (3, 5)], device="cuda")
+    starts = torch.tensor([4, shape[0] * shape[1] + 9], device="cuda")
+    lead = (1, queries, 2, 2, 3)
+    value = torch.randn(1, int(starts[1]) + 19, 2, 32, device="cuda", generator=generator)  # 13 pixels are of no level
+    random = torch.rand(2, *lead, 2, device="cuda", generator=generator)
+    size = shapes.flip(1)[:, None]
+    cell = (random[0] * (size + 1)).floor() if everywhere else size // 2
+    locations = (cell - 0.4 + 0.8 * random[1]) / size  # no sample near the edge of its cell
+    weights = torch.rand(lead, device="cuda", generator=generator)
+    inputs = (value.to(dtype), shapes, starts, locations, weights)
+    grad_output = torch.rand(queries * 64, device="cuda", generator=generator)  # of one sign: nothing cancels in a cell
+    results = [run(ms_deform_attn, inputs, grad_output) for _ in range(3)]
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+    expected = run(ms_deform_attn_reference, in_float64(inputs), grad_output)
+    for actual, reference in zip(results[0], expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[dtype] + 2e-5  # locations are float32
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("wanted", [(True, True, False), (True, False, True), (True, False, False)], ids=str)
+@pytest.mark.parametrize("queries", SPARSE_AND_DENSE)
+def test_deterministic_mode_with_only_the_wanted_gradients(make_inputs, wanted, queries):
+    inputs = make_inputs("cuda", torch.float32, channels=32, queries=queries)
+    grad_output = torch.randn(2, queries, 96, device="cuda")
+    expected = torch.ops.racdino.ms_deform_attn_backward(*inputs, grad_output, 64, [True] * 3)
+    gradients = torch.ops.racdino.ms_deform_attn_backward(*inputs, grad_output, 64, wanted)
+    for gradient, reference, is_wanted in zip(gradients, expected, wanted, strict=True):
+        assert torch.equal(gradient, reference if is_wanted else reference.new_empty(0))
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("queries", SPARSE_AND_DENSE)
+@pytest.mark.parametrize("broken", [3, 4, 5], ids=["location", "weight", "grad_output"])
+def test_deterministic_mode_and_one_that_is_no_number(make_inputs, broken, queries):
+    grad_output = torch.randn(2 * queries * 96, device="cuda")
+    inputs = [*make_inputs("cuda", torch.float32, channels=32, queries=queries, levels=3), grad_output]
+    inputs[broken] = inputs[broken].clone()
+    inputs[broken].view(-1)[inputs[broken].numel() // 2] = float("nan")
+    *inputs, grad_output = inputs
+    expected = run(ms_deform_attn_reference, in_float64(inputs), grad_output)
+    for actual, reference in zip(run(ms_deform_attn, inputs, grad_output), expected, strict=True):
+        assert torch.equal(actual.isnan(), reference.isnan())
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("queries", SPARSE_AND_DENSE)
+def test_deterministic_mode_runs_in_a_cuda_graph(make_inputs, queries):
+    inputs = make_inputs("cuda", torch.float32, channels=32, queries=queries)
+    grad_output = torch.randn(2, queries, 96, device="cuda")
 
     def backward():
         return torch.ops.racdino.ms_deform_attn_backward(*inputs, grad_output, 64, [True] * 3)

@@ -11,12 +11,13 @@ namespace racdino::cuda {
 template <typename A>
 struct Slots {
   A fx[2], fy[2], dx[2], dy[2];  // factor and its slope
-  int pixel;
+  int column, row, pixel;
   unsigned neighbours;  // 1: there is a column right; 2: there is a row below
 
   __device__ Slots(const Cell<A>& cell, const Level& level) {
     const bool left = cell.x0 >= 0, above = cell.y0 >= 0;
-    const int column = left ? cell.x0 : 0, row = above ? cell.y0 : 0;
+    column = left ? cell.x0 : 0;
+    row = above ? cell.y0 : 0;
     const bool right = column + 1 < level.W, below = row + 1 < level.H;
     pixel = level.start + row * level.W + column;
     neighbours = (right ? 1u : 0u) + (below ? 2u : 0u);
@@ -32,6 +33,29 @@ struct Slots {
   __device__ bool used(int c) const { return dx[c & 1] != 0 && dy[c >> 1] != 0; }
   __device__ A factor(int c) const { return fy[c >> 1] * fx[c & 1]; }
 };
+
+// Inclusive sum over the block.
+__device__ inline unsigned block_scan(unsigned x, unsigned* warp_sums) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const unsigned before = __shfl_up_sync(0xffffffffu, x, distance);
+    if (lane >= distance) x += before;
+  }
+  if (lane == 31) warp_sums[warp] = x;
+  __syncthreads();
+  for (int w = 0; w < warp; ++w) x += warp_sums[w];
+  return x;
+}
+
+// Two levels that have pixels in common, or may have.
+__device__ inline bool may_share_pixels(const Problem& problem, const Level* levels) {
+  bool may = false;
+  for (int l = 1; l < problem.L; ++l) {
+    may |= levels[l].start < levels[l - 1].start + levels[l - 1].H * levels[l - 1].W;
+  }
+  return may;
+}
 
 // Floats one reduction instruction adds. Vector reductions came with Hopper and CUDA 12.1 (PTX 8.1); elsewhere the
 // lanes of a group add single neighbouring floats, which memory still sees as whole sectors.
@@ -96,6 +120,20 @@ __device__ inline void store_sums(const A (&x)[16], A* sums, int lane) {
   } else if (lane % 2 == 0) {
     sums[lane / 2] = x[0];
   }
+}
+
+// As RACDINO_VARIANTS, but a lane's sums fill 16 bytes, whatever the values are stored in.
+#define RACDINO_SUM_VARIANTS(X)              \
+  RACDINO_VARIANTS_OF(X, double, float64, 2) \
+  RACDINO_VARIANTS_OF(X, float, float32, 4)  \
+  RACDINO_VARIANTS_OF(X, __half, float16, 4) \
+  RACDINO_VARIANTS_OF(X, __nv_bfloat16, bfloat16, 4)
+
+inline int sum_width(const Problem& problem, Type type) {
+  const int full = type == Type::float64 ? 2 : 4;
+  const bool fits = problem.D % full == 0 && aligned(problem.value) && aligned(problem.grad_output) &&
+                    aligned(problem.grad_value);
+  return fits ? full : 1;
 }
 
 }  // namespace racdino::cuda

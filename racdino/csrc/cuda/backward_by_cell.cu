@@ -49,20 +49,6 @@ __device__ inline int query_at(const Problem& problem, const Level* levels, int 
   return mine.start + row * mine.W + column;
 }
 
-// Inclusive sum over the block.
-__device__ inline unsigned block_scan(unsigned x, unsigned* warp_sums) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
-  for (int distance = 1; distance < 32; distance *= 2) {
-    const unsigned before = __shfl_up_sync(0xffffffffu, x, distance);
-    if (lane >= distance) x += before;
-  }
-  if (lane == 31) warp_sums[warp] = x;
-  __syncthreads();
-  for (int w = 0; w < warp; ++w) x += warp_sums[w];
-  return x;
-}
-
 template <typename T, int kLanes>
 __device__ inline void backward_by_cell(const Problem& problem, int queries_per_tile) {
   constexpr int kGroups = kThreads / kLanes, kSlots = kThreads + kGroups, V = kChannels;

@@ -116,15 +116,6 @@ __device__ inline void add_up(const Problem& problem, const Samples& sorted, int
   }
 }
 
-// Two levels that have pixels in common, or may have: a cell then holds samples of both, whose neighbours differ.
-__device__ inline bool may_share_pixels(const Problem& problem, const Level* levels) {
-  bool may = false;
-  for (int l = 1; l < problem.L; ++l) {
-    may |= levels[l].start < levels[l - 1].start + levels[l - 1].H * levels[l - 1].W;
-  }
-  return may;
-}
-
 // A warp per (batch, pixel, head). Its groups share out the four cells around the pixel, and the sums of each of them;
 // what they have is added in the order of groups.
 template <typename T, int V, int kLanes>
@@ -141,7 +132,7 @@ __device__ inline void collect(
   const unsigned b = pixel_and_batch / static_cast<unsigned>(problem.S);
   const int m = row % problem.M, pixel = pixel_and_batch % static_cast<unsigned>(problem.S);
   const int64_t head = (static_cast<int64_t>(b) * problem.M + m) * problem.S;
-  const bool by_sample = may_share_pixels(problem, levels);
+  const bool by_sample = may_share_pixels(problem, levels);  // whose samples share cells, but not their neighbours
 
   for (int first = 0; first < problem.D; first += kLanes * V) {
     const int channel = first + lane * V;
@@ -208,18 +199,6 @@ cudaError_t launch_file(const Problem& problem, Type type, const Samples& sample
   const auto kernel = type == Type::float64 ? ms_deform_attn_file_float64 : ms_deform_attn_file_float32;
   kernel<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>(problem, samples);
   return cudaGetLastError();
-}
-
-// As RACDINO_VARIANTS, but a lane's sums fill 16 bytes, whatever the values are stored in.
-#define RACDINO_SUM_VARIANTS(X)              \
-  RACDINO_VARIANTS_OF(X, double, float64, 2) \
-  RACDINO_VARIANTS_OF(X, float, float32, 4)  \
-  RACDINO_VARIANTS_OF(X, __half, float16, 4) \
-  RACDINO_VARIANTS_OF(X, __nv_bfloat16, bfloat16, 4)
-
-static int sum_width(const Problem& problem, Type type) {
-  const int full = type == Type::float64 ? 2 : 4;
-  return problem.D % full == 0 && aligned(problem.grad_output) && aligned(problem.grad_value) ? full : 1;
 }
 
 #define RACDINO_KERNEL(type, name, V, T)                                                                    \

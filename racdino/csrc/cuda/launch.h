@@ -59,8 +59,8 @@ cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stre
 bool pays_by_cell(const Problem& problem, Type type);
 cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
 
-// grad_value in a fixed order: samples are sorted by the cell they fall into; each stretch of kStretch of them adds up
-// those of each of its cells; then every pixel adds up what the stretches have for it.
+// grad_value in a fixed order, where samples are many: they are sorted by the cell they fall into; each stretch of
+// kStretch of them adds up those of each of its cells; then every pixel adds up what the stretches have for it.
 constexpr int32_t kStretch = 32;
 
 struct Samples {
@@ -86,5 +86,23 @@ cudaError_t launch_collect(
     const int32_t* ranges,
     const void* sums,
     cudaStream_t stream);
+
+// All gradients in a fixed order, where a pixel has few samples. A slice, the samples of one (batch, head, level),
+// comes in chunks, each of which is filed by tile of pixels; then every pixel gathers what falls beside it from the
+// chunks.
+struct Tiles {
+  uint32_t* samples;  // (B, M, L, Q * P): query * P + point, chunk by chunk in the order of its bins
+  uint32_t* starts;   // (B, M, L, chunks, 4 * most + 1): where a chunk's bins start, counted from the chunk
+  void* sums;         // like grad_value, accumulated, for tiles with many samples; may be grad_value itself
+  int32_t most, chunk, chunks;  // tiles of a level at most, samples of a chunk, chunks of a slice
+};
+
+bool pays_to_gather(const Problem& problem);
+// By sizes alone; the pointers are null.
+Tiles tiles_for(const Problem& problem);
+cudaError_t launch_file_by_tile(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
+// Writes all of grad_value, and what is wanted of grad_locations and grad_weights but for samples outside, which
+// launch_file_by_tile sets to 0.
+cudaError_t launch_gather(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
 
 }  // namespace racdino::cuda

@@ -69,7 +69,7 @@ at::Tensor fused_cuda(
   const c10::cuda::CUDAGuard on_device(value.device());
   const at::DimVector shape{sizes.B, sizes.Q, sizes.M * sizes.D};
   if (nothing_to_sample(sizes)) return at::zeros(shape, value.options());
-  at::Tensor output = at::empty(shape, value.options());
+  at::Tensor output = unfilled(shape, value.options());
   FusedArguments arguments(
       value, spatial_shapes, level_start_index, reference_points, sampling_offsets, attention_logits, sizes);
   arguments.problem.output = output.data_ptr();
@@ -98,8 +98,8 @@ FusedGradients fused_backward_cuda(
   const auto accumulated = value.options().dtype(accumulate_type(value));
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const bool something = !nothing_to_sample(sizes);
-  const at::Tensor locations = at::empty(sampling_offsets.sizes(), accumulated);
-  const at::Tensor weights = at::empty(locations.sizes().slice(0, 5), accumulated);
+  const at::Tensor locations = unfilled(sampling_offsets.sizes(), accumulated);
+  const at::Tensor weights = unfilled(locations.sizes().slice(0, 5), accumulated);
   if (something) {
     C10_CUDA_CHECK(
         cuda::launch_locate(problem, arguments.fusion, locations.data_ptr(), weights.data_ptr(), stream));
@@ -115,7 +115,7 @@ FusedGradients fused_backward_cuda(
       {output_mask[0], output_mask[1] || output_mask[2], output_mask[3]});
 
   const auto empty_like = [](const at::Tensor& tensor, bool wanted) {
-    return at::empty(wanted ? tensor.sizes() : at::IntArrayRef{0}, tensor.options());
+    return unfilled(wanted ? tensor.sizes() : at::IntArrayRef{0}, tensor.options());
   };
   at::Tensor grad_reference = empty_like(reference_points, false);
   at::Tensor grad_offsets = empty_like(arguments.offsets, output_mask[2]);

@@ -4,7 +4,6 @@
 #include "prepare.h"
 
 #include <ATen/Context.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
@@ -54,15 +53,24 @@ at::Tensor forward_cuda(
   const c10::cuda::CUDAGuard on_device(value.device());
   const at::DimVector shape{sizes.B, sizes.Q, sizes.M * sizes.D};
   if (nothing_to_sample(sizes)) return at::zeros(shape, value.options());
-  at::Tensor output = at::empty(shape, value.options());
+  at::Tensor output = unfilled(shape, value.options());
   Arguments arguments(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, sizes);
   arguments.problem.output = output.data_ptr();
   C10_CUDA_CHECK(cuda::launch_forward(arguments.problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
   return output;
 }
 
-// Memory of torch's, but no tensor: under deterministic algorithms torch fills every tensor it makes, which would take
-// longer than some of the kernels.
+// Of a call that adds up in a fixed order.
+int64_t sample_count(const Sizes& sizes) {
+  const int64_t count = sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P;
+  TORCH_CHECK(
+      count < (int64_t{1} << 31),
+      "ms_deform_attn: the call has " + std::to_string(count) +
+          " samples, expected fewer than 2^31 under torch.use_deterministic_algorithms(True).");
+  return count;
+}
+
+// Memory of torch's for the kernels alone.
 class Scratch {
  public:
   explicit Scratch(int64_t bytes) : memory_(c10::cuda::CUDACachingAllocator::get()->allocate(bytes)) {}
@@ -72,14 +80,11 @@ class Scratch {
   c10::DataPtr memory_;
 };
 
-at::Tensor sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
+// grad_value alone.
+void sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto type = type_of(value.scalar_type());
-  const int64_t count = sizes.B * sizes.Q * sizes.M * sizes.L * sizes.P, cells = sizes.B * sizes.M * sizes.S;
-  TORCH_CHECK(
-      count < (int64_t{1} << 31),
-      "ms_deform_attn: the call has " + std::to_string(count) +
-          " samples, expected fewer than 2^31 under torch.use_deterministic_algorithms(True).");
+  const int64_t count = sample_count(sizes), cells = sizes.B * sizes.M * sizes.S;
   const Scratch filed(8 * count), in_order(8 * count);
   const auto samples_in = [&](const Scratch& scratch) {
     auto* first = static_cast<uint32_t*>(scratch.data());
@@ -98,11 +103,22 @@ at::Tensor sorted_value_gradient(const cuda::Problem& problem, const at::Tensor&
   auto* range = static_cast<int32_t*>(ranges.data());
   C10_CUDA_CHECK(cudaMemsetAsync(range, 0, 8 * cells, stream));
   C10_CUDA_CHECK(cuda::launch_add_up(problem, type, sorted, range, sums.data(), stream));
-  const at::Tensor grad_value = at::empty(value.sizes(), value.options());
-  cuda::Problem collecting = problem;
-  collecting.grad_value = grad_value.data_ptr();
-  C10_CUDA_CHECK(cuda::launch_collect(collecting, type, sorted, range, sums.data(), stream));
-  return grad_value;
+  C10_CUDA_CHECK(cuda::launch_collect(problem, type, sorted, range, sums.data(), stream));
+}
+
+// All gradients.
+void gather_gradients(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  const auto type = type_of(value.scalar_type());
+  cuda::Tiles tiles = cuda::tiles_for(problem);
+  const bool narrow = value.element_size() < 4;
+  const Scratch samples(4 * sample_count(sizes)), sums(narrow ? 4 * value.numel() : 0);
+  const Scratch starts(4 * sizes.B * sizes.M * sizes.L * tiles.chunks * (4 * tiles.most + 1));
+  tiles.samples = static_cast<uint32_t*>(samples.data());
+  tiles.starts = static_cast<uint32_t*>(starts.data());
+  tiles.sums = narrow ? sums.data() : problem.grad_value;
+  C10_CUDA_CHECK(cuda::launch_file_by_tile(problem, type, tiles, stream));
+  C10_CUDA_CHECK(cuda::launch_gather(problem, type, tiles, stream));
 }
 
 Gradients backward_cuda(
@@ -131,24 +147,30 @@ Gradients backward_cuda(
   }
   Arguments arguments(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, sizes);
   const at::Tensor g = grad_output.contiguous();
-  const bool sorted = output_mask[0] && at::globalContext().deterministicAlgorithms();
+  const bool deterministic = output_mask[0] && at::globalContext().deterministicAlgorithms();
   at::Tensor grad_value = zeros_like(arguments.value, false);
-  at::Tensor grad_locations = at::empty(output_mask[1] ? arguments.locations.sizes() : at::IntArrayRef{0}, accumulated);
-  at::Tensor grad_weights = at::empty(output_mask[2] ? arguments.weights.sizes() : at::IntArrayRef{0}, accumulated);
+  at::Tensor grad_locations = unfilled(output_mask[1] ? arguments.locations.sizes() : at::IntArrayRef{0}, accumulated);
+  at::Tensor grad_weights = unfilled(output_mask[2] ? arguments.weights.sizes() : at::IntArrayRef{0}, accumulated);
   auto& problem = arguments.problem;
+  const auto type = type_of(value.scalar_type());
   problem.grad_output = g.data_ptr();
-  if (sorted) {
-    grad_value = sorted_value_gradient(problem, arguments.value, sizes);
-  } else if (output_mask[0]) {
-    grad_value = at::zeros(value.sizes(), accumulated);
+  if (output_mask[0]) {
+    grad_value = deterministic ? unfilled(value.sizes(), value.options()) : at::zeros(value.sizes(), accumulated);
     problem.grad_value = grad_value.data_ptr();
   }
   problem.grad_locations = output_mask[1] ? grad_locations.data_ptr() : nullptr;
   problem.grad_weights = output_mask[2] ? grad_weights.data_ptr() : nullptr;
-  if (problem.grad_value && cuda::pays_by_cell(problem, type_of(value.scalar_type()))) {
-    C10_CUDA_CHECK(cuda::launch_backward_by_cell(problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
+  if (deterministic && cuda::pays_to_gather(problem)) {
+    gather_gradients(problem, arguments.value, sizes);
+    problem.grad_value = problem.grad_locations = problem.grad_weights = nullptr;
+  } else if (deterministic) {
+    sorted_value_gradient(problem, arguments.value, sizes);
+    problem.grad_value = nullptr;
+  }
+  if (problem.grad_value && cuda::pays_by_cell(problem, type)) {
+    C10_CUDA_CHECK(cuda::launch_backward_by_cell(problem, type, c10::cuda::getCurrentCUDAStream()));
   } else if (problem.grad_value || problem.grad_locations || problem.grad_weights) {
-    C10_CUDA_CHECK(cuda::launch_backward(problem, type_of(value.scalar_type()), c10::cuda::getCurrentCUDAStream()));
+    C10_CUDA_CHECK(cuda::launch_backward(problem, type, c10::cuda::getCurrentCUDAStream()));
   }
   return {
       grad_value.to(value.scalar_type()),

@@ -4,6 +4,8 @@
 #include "../ms_deform_attn.h"
 #include "launch.h"
 
+#include <ATen/cuda/EmptyTensor.h>
+
 #include <string>
 
 namespace racdino {
@@ -62,6 +64,12 @@ inline void check_limits(const Sizes& sizes) {
 }
 
 inline bool nothing_to_sample(const Sizes& sizes) { return sizes.B * sizes.Q * sizes.M * sizes.D * sizes.L * sizes.P == 0; }
+
+// What at::empty makes. Under deterministic algorithms that also fills the tensor, which would take longer than some of
+// the kernels.
+inline at::Tensor unfilled(at::IntArrayRef sizes, const at::TensorOptions& options) {
+  return at::detail::empty_cuda(sizes, options);
+}
 
 // The sizes alone.
 inline cuda::Problem problem_of(const Sizes& sizes) {
