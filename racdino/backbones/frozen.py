@@ -16,16 +16,12 @@ T = TypeVar("T")
 
 class _Entry(NamedTuple):
     value: Any
+    state: list[tuple[int, int, torch.dtype]]
     sources: list[Tensor]  # the parameters' memory, held so that nothing else can take their addresses
-    versions: list[int]
 
-    def holds_for(self, parameters: Sequence[Tensor]) -> bool:
-        return len(parameters) == len(self.sources) and all(
-            version == parameter._version
-            and source.data_ptr() == parameter.data_ptr()
-            and source.dtype == parameter.dtype
-            for source, version, parameter in zip(self.sources, self.versions, parameters, strict=True)
-        )
+
+def _state(parameters: Sequence[Tensor]) -> list[tuple[int, int, torch.dtype]]:
+    return [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]
 
 
 class _Kept(dict[Hashable, Any]):
@@ -69,19 +65,22 @@ class Remembering(nn.Module):
         """``compute(*parameters)``, from an earlier call with the same ``key`` where that still holds."""
         if isinstance(parameters, Tensor):
             parameters = (parameters,)
-        if not self.keeps(parameters):
-            return compute(*parameters)
-        entry = self._kept.get(key)
-        if entry is None or not entry.holds_for(parameters):
+        kept = self.if_frozen(key, parameters, compute)
+        return compute(*parameters) if kept is None else kept
+
+    def if_frozen(self, key: Hashable, parameters: Sequence[Tensor], compute: Callable[..., T]) -> T | None:
+        """What `remembered` gives where it keeps that, otherwise None."""
+        if not _may_keep(parameters[0].device):
+            return None
+        for parameter in parameters:
+            if parameter.requires_grad or parameter.is_inference():
+                return None
+        entry, state = self._kept.get(key), _state(parameters)
+        if entry is None or entry.state != state:
             with torch.inference_mode(False), torch.no_grad():
-                entry = _Entry(compute(*parameters), [p.detach() for p in parameters], [p._version for p in parameters])
+                entry = _Entry(compute(*parameters), state, [parameter.detach() for parameter in parameters])
             self._kept.keep(key, entry)
         return entry.value
-
-    @staticmethod
-    def keeps(parameters: Sequence[Tensor]) -> bool:
-        """Whether what `remembered` computes from these is kept."""
-        return _may_keep(parameters[0].device) and not any(p.requires_grad or p.is_inference() for p in parameters)
 
     def constant(self, key: Hashable, device: torch.device, compute: Callable[[], T]) -> T:
         """``compute()`` on ``device``, from an earlier call with the same ``key``: it depends on nothing else."""

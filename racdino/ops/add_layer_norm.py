@@ -43,8 +43,12 @@ def add_layer_norm(x: Tensor, update: Tensor | None, weight: Tensor, bias: Tenso
     if not _has_kernel(x, weight, bias):
         x = x if update is None else x + update
         return x, _plain(x, weight, bias, eps)
-    total, normed = _AddLayerNorm.apply(x, update, weight, bias, eps)
-    return total, normed
+    if torch.is_grad_enabled():
+        total, normed = _AddLayerNorm.apply(x, update, weight, bias, eps)
+        return total, normed
+    # Without the Function, which keeps the host for as long as the operator itself.
+    total, normed, _, _ = torch.ops.racdino.add_layer_norm(x, update, weight, bias, eps)
+    return x if update is None else total, normed
 
 
 def _has_kernel(x: Tensor, weight: Tensor, bias: Tensor) -> bool:

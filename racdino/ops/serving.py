@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -11,17 +13,20 @@ VECTOR = 16  # bytes that kernels read of a pixel at a time
 _BUILT = built_with_cuda()
 
 
+def _never() -> bool:
+    return False
+
+
+# Whether torch.compile is reading this code. Torch before 2.3 cannot tell.
+is_compiling: Callable[[], bool] = getattr(getattr(torch, "compiler", None), "is_compiling", _never)
+
+
 def served(x: Tensor) -> bool:
     """Whether a step on ``x`` may take an operator, which has kernels for a GPU only.
 
     Not while torch traces, which would write down sizes as numbers, nor while it compiles: it fuses more by itself.
     """
     return _BUILT and x.is_cuda and not is_compiling() and not torch.jit.is_tracing()
-
-
-def is_compiling() -> bool:
-    """Whether torch.compile is reading this code. Torch before 2.3 cannot tell."""
-    return hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling()
 
 
 def has_hooks(module: nn.Module) -> bool:
