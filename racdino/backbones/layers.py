@@ -111,11 +111,11 @@ class Attention(nn.Module):
         return self.proj(self.before_last(x))
 
     def before_last(self, x: Tensor) -> Tensor:
-        """What `last`, the projection, is given."""
+        """What the last layer, the projection, is given."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3).unbind(2)
         return attention(query, key, value).transpose(1, 2).flatten(2)
 
-    def last(self) -> Linear:
+    def last(self) -> Linear:  # as a property it would double the time of a compiled model's guards
         return self.proj
 
 
@@ -224,11 +224,12 @@ class Block(nn.Module):
 def through_blocks(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor | None]:
     """``x`` after all blocks, as two terms of a sum or all of it and None.
 
-    On a GPU the sum at the end of a block is left to the norm of the next, which adds and norms in one pass.
+    On a GPU the sum at the end of a block is left to the norm of the next, which adds in its pass. A block that someone
+    listens to, or that was replaced, is called as it is.
     """
-    update, adds_in_norms = None, served(x)
+    update, in_norms = None, served(x)
     for block in blocks:
-        if adds_in_norms and type(block) is Block and not has_hooks(block):
+        if in_norms and type(block) is Block and not has_hooks(block):
             x, update = block.terms(x, update)
         else:
             x, update = block(summed(x, update)), None

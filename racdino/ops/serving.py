@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from racdino.ops._library import built_with_cuda
 
@@ -27,6 +28,11 @@ def served(x: Tensor) -> bool:
     Not while torch traces, which would write down sizes as numbers, nor while it compiles: it fuses more by itself.
     """
     return _BUILT and x.is_cuda and not is_compiling() and not torch.jit.is_tracing()
+
+
+def differentiates() -> bool:
+    """Whether derivatives may be asked for, backward or forward: where not, an operator needs no Function around it."""
+    return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from racdino import backbones
-from racdino.backbones import DinoVisionTransformer
+from racdino.backbones import DinoVisionTransformer, layers
 
 timm = pytest.importorskip("timm")
 SIZE = (70, 98)  # pixels: a rectangular grid of 5 x 7, trained on 4 x 4
@@ -125,6 +125,34 @@ def test_masked_patches_become_the_mask_token():
     assert_close(tokens[0, 1 + 5], model.mask_token[0] + model.pos_embed[0, 1 + 5])
     assert torch.equal(tokens[0, 1 + 6], model.prepare_tokens_with_masks(x)[0, 1 + 6])
     assert torch.equal(model(x, masks, is_training=True)["masks"], masks)
+
+
+class Doubled(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x):
+        return 2 * self.block(x)
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "trains"])
+def test_blocks_left_to_the_next_norm_are_those_nobody_listens_to_or_replaced(frozen, monkeypatch):
+    """As on a GPU, whose operators compute the sums; here plain torch does."""
+    model, heard = tiny().requires_grad_(not frozen), []
+    model.blocks[2] = Doubled(model.blocks[2])
+    handle = model.blocks[0].register_forward_hook(lambda _, __, output: heard.append(output))
+    x = torch.randn(2, 3, *SIZE)
+    tokens = [model.prepare_tokens_with_masks(x)]
+    for block in model.blocks:
+        tokens.append(block(tokens[-1]))
+    monkeypatch.setattr(layers, "served", lambda _: True)
+    assert torch.equal(model.forward_features(x)["x_prenorm"], tokens[-1])
+    assert all(torch.equal(output, tokens[1]) for output in heard)
+    assert len(heard) == 2
+    handle.remove()
+    assert torch.equal(model.forward_features(x)["x_prenorm"], tokens[-1])
+    assert len(heard) == 2
 
 
 @pytest.mark.parametrize(
