@@ -16,12 +16,8 @@ T = TypeVar("T")
 
 class _Entry(NamedTuple):
     value: Any
-    state: list[tuple[int, int, torch.dtype]]
+    state: list[tuple[int, int, torch.dtype]]  # address, version and type of each parameter
     sources: list[Tensor]  # the parameters' memory, held so that nothing else can take their addresses
-
-
-def _state(parameters: Sequence[Tensor]) -> list[tuple[int, int, torch.dtype]]:
-    return [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]
 
 
 class _Kept(dict[Hashable, Any]):
@@ -70,12 +66,14 @@ class Remembering(nn.Module):
 
     def if_frozen(self, key: Hashable, parameters: Sequence[Tensor], compute: Callable[..., T]) -> T | None:
         """What `remembered` gives where it keeps that, otherwise None."""
-        if not _may_keep(parameters[0].device):
+        if not _may_keep(parameters[0].is_cuda):
             return None
+        state = []
         for parameter in parameters:
             if parameter.requires_grad or parameter.is_inference():
                 return None
-        entry, state = self._kept.get(key), _state(parameters)
+            state.append((parameter.data_ptr(), parameter._version, parameter.dtype))
+        entry = self._kept.get(key)
         if entry is None or entry.state != state:
             with torch.inference_mode(False), torch.no_grad():
                 entry = _Entry(compute(*parameters), state, [parameter.detach() for parameter in parameters])
@@ -84,7 +82,7 @@ class Remembering(nn.Module):
 
     def constant(self, key: Hashable, device: torch.device, compute: Callable[[], T]) -> T:
         """``compute()`` on ``device``, from an earlier call with the same ``key``: it depends on nothing else."""
-        if not _may_keep(device):
+        if not _may_keep(device.type == "cuda"):
             return compute()
         found = self._kept.get((key, device))
         if found is None:
@@ -94,11 +92,11 @@ class Remembering(nn.Module):
         return found
 
 
-def _may_keep(device: torch.device) -> bool:
+def _may_keep(on_cuda: bool) -> bool:
     """Not while torch compiles or traces, nor in the capture of a CUDA graph, which computes nothing yet.
 
     Where torch cannot tell that it compiles, its compiler leaves to Python what follows.
     """
     if is_compiling() or torch.jit.is_tracing():
         return False
-    return not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+    return not (on_cuda and torch.cuda.is_current_stream_capturing())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from racdino.backbones.attention import attention
 from racdino.backbones.frozen import Remembering
 from racdino.ops import add_layer_norm
-from racdino.ops.serving import has_hooks, served
+from racdino.ops.serving import has_hooks, is_compiling, served
 
 LAYER_NORM_EPS = 1e-6
 Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)
@@ -49,8 +49,10 @@ class LayerNorm(nn.LayerNorm):
 
         Without ``update`` the sum is ``x``, whose two gradients are then added in that pass.
         """
-        total, normed = self(x, update, with_sum=True)
-        return total, normed
+        if is_compiling() or has_hooks(self):
+            total, normed = self(x, update, with_sum=True)
+            return total, normed
+        return add_layer_norm(x, update, self.weight, self.bias, self.eps)
 
 
 def linear(in_features: int, out_features: int) -> Linear:
