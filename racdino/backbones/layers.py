@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from racdino.backbones.attention import attention
 from racdino.backbones.frozen import Remembering
 from racdino.ops import add_layer_norm
+from racdino.ops.autocast import compute_dtype
 from racdino.ops.serving import has_hooks, is_compiling, served
 
 LAYER_NORM_EPS = 1e-6
@@ -81,7 +82,7 @@ def for_batch_norm(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last if x.is_cuda else torch.contiguous_format)
 
 
-class PatchEmbed(nn.Module):
+class PatchEmbed(Remembering):
     """Image to patch tokens: (B, 3, H, W) to (B, H/patch * W/patch, C), row by row."""
 
     def __init__(self, patch_size: int, embed_dim: int) -> None:
@@ -94,8 +95,28 @@ class PatchEmbed(nn.Module):
         if height % patch or width % patch:
             raise ValueError(f"an image of {height}x{width} does not divide into patches of {patch}x{patch} pixels")
         # Patches do not overlap, so the convolution is one product.
+        x = x.to(compute_dtype(x))
+        spare = _spare(x, patch)
+        assert self.proj.bias is not None
+        weight, bias = self.remembered(
+            (x.dtype, spare),
+            (self.proj.weight, self.proj.bias),
+            lambda weight, bias: (_padded(weight, spare).flatten(1).to(x.dtype), bias.to(x.dtype)),
+        )
         pixels = x.unflatten(2, (-1, patch)).unflatten(4, (-1, patch)).permute(0, 2, 4, 1, 3, 5)
-        return F.linear(pixels.flatten(3).flatten(1, 2), self.proj.weight.flatten(1), self.proj.bias)
+        return F.linear(_padded(pixels, spare).flatten(3).flatten(1, 2), weight, bias)
+
+
+def _spare(x: Tensor, patch: int) -> int:
+    """Columns of zeros beside each patch, with which a GPU's product of 16-bit numbers takes a third of the time.
+
+    14 x 14 pixels are 1176 bytes, and its fast kernels read rows whose bytes 16 divides.
+    """
+    return -patch % 8 if x.is_cuda and x.element_size() == 2 else 0
+
+
+def _padded(x: Tensor, spare: int) -> Tensor:
+    return F.pad(x, (0, spare)) if spare else x
 
 
 class Attention(nn.Module):

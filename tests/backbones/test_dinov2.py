@@ -127,6 +127,24 @@ def test_masked_patches_become_the_mask_token():
     assert torch.equal(model(x, masks, is_training=True)["masks"], masks)
 
 
+@pytest.mark.parametrize("spare", [0, 2])
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "trains"])
+def test_patches_are_embedded_by_the_convolution_of_the_weights(frozen, spare, monkeypatch):
+    """Also with the columns of zeros that a GPU's 16-bit products get."""
+    monkeypatch.setattr(layers, "_spare", lambda *_: spare)
+    embed = tiny().patch_embed.double().requires_grad_(not frozen)
+    x = torch.randn(2, 3, *SIZE, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *(parameter for parameter in embed.parameters() if parameter.requires_grad)]
+    for _ in range(2):
+        got, want = embed(x), embed.proj(x).flatten(2).transpose(1, 2)
+        upstream = torch.randn_like(want)
+        gradients = [torch.autograd.grad(output, leaves, upstream) for output in (got, want)]
+        for one, other in zip((got, *gradients[0]), (want, *gradients[1]), strict=True):
+            assert (one - other).abs().max() <= 1e-13 * other.abs().max()
+        with torch.no_grad():
+            embed.proj.weight.mul_(2)  # noticed
+
+
 class Doubled(nn.Module):
     def __init__(self, block):
         super().__init__()
