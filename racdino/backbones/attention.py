@@ -24,9 +24,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(query key^T / sqrt(D)) value, per head.
 
     Args:
-        query, key, value: (B, N, M, D): batch, tokens, heads, head width.
+        query, key, value: (B, M, N, D): batch, heads, tokens, head width.
     Returns:
-        (B, N, M, D), same dtype.
+        (B, M, N, D), same dtype.
     Raises:
         RuntimeError: the chosen back end cannot run these tensors; the message says why.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
@@ -87,31 +87,25 @@ def backend() -> str:
     return _backend
 
 
-def _sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
-
-
 def _math(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    return (scores.softmax(dim=-1).to(value.dtype) @ value).transpose(1, 2)
+    return scores.softmax(dim=-1).to(value.dtype) @ value
 
 
 def _xformers(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     from xformers.ops import memory_efficient_attention
 
-    return memory_efficient_attention(query, key, value)
+    return memory_efficient_attention(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
 
 
 def _flash_attn(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     from flash_attn import flash_attn_func
 
-    return flash_attn_func(query, key, value)
+    return flash_attn_func(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
 
 
 _BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "sdpa": _sdpa,
+    "sdpa": F.scaled_dot_product_attention,
     "xformers": _xformers,
     "flash_attn": _flash_attn,
     "math": _math,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from racdino.backbones.frozen import Remembering
 from racdino.backbones.frozen_positions import frozen_positions
-from racdino.backbones.layers import Block, LayerNorm, PatchEmbed
+from racdino.backbones.layers import Block, LayerNorm, PatchEmbed, summed, through_blocks
 from racdino.backbones.position import resize_positions
 from racdino.ops.serving import is_compiling
 from racdino.weights import Architecture, existing_file, find, published_dinov2
@@ -93,10 +93,10 @@ class DinoVisionTransformer(Remembering):
 
     def prefix_tokens(self, batch: int) -> Tensor:
         """(B, 1 + R, C): the class token with its position embedding, then the registers."""
-        tokens = [self.cls_token + self.pos_embed[:, :1]]
-        if self.num_register_tokens:
-            tokens.append(self.register_tokens)
-        return torch.cat([token.expand(batch, -1, -1) for token in tokens], dim=1)
+        class_token = (self.cls_token + self.pos_embed[:, :1]).expand(batch, -1, -1)
+        if not self.num_register_tokens:
+            return class_token
+        return torch.cat((class_token, self.register_tokens.expand(batch, -1, -1)), dim=1)
 
     def prepare_tokens_with_masks(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) to (B, 1 + R + N, C); patches where ``masks`` (B, N) is True become the mask token."""
@@ -119,8 +119,7 @@ class DinoVisionTransformer(Remembering):
             final norm; ``x_prenorm`` (B, 1 + R + N, C): before it; ``masks``: as given.
         """
         x = self.prepare_tokens_with_masks(x, masks)
-        for block in self.blocks:
-            x = block(x)
+        x = summed(*through_blocks(self.blocks, x))
         normed = self.norm(x)
         return {
             "x_norm_clstoken": normed[:, 0],

@@ -16,16 +16,8 @@ T = TypeVar("T")
 
 class _Entry(NamedTuple):
     value: Any
+    state: list[tuple[int, int, torch.dtype]]  # address, version and type of each parameter
     sources: list[Tensor]  # the parameters' memory, held so that nothing else can take their addresses
-    versions: list[int]
-
-    def holds_for(self, parameters: Sequence[Tensor]) -> bool:
-        return len(parameters) == len(self.sources) and all(
-            version == parameter._version
-            and source.data_ptr() == parameter.data_ptr()
-            and source.dtype == parameter.dtype
-            for source, version, parameter in zip(self.sources, self.versions, parameters, strict=True)
-        )
 
 
 class _Kept(dict[Hashable, Any]):
@@ -69,23 +61,28 @@ class Remembering(nn.Module):
         """``compute(*parameters)``, from an earlier call with the same ``key`` where that still holds."""
         if isinstance(parameters, Tensor):
             parameters = (parameters,)
-        if not self.keeps(parameters):
-            return compute(*parameters)
+        kept = self.if_frozen(key, parameters, compute)
+        return compute(*parameters) if kept is None else kept
+
+    def if_frozen(self, key: Hashable, parameters: Sequence[Tensor], compute: Callable[..., T]) -> T | None:
+        """What `remembered` gives where it keeps that, otherwise None."""
+        if not _may_keep(parameters[0].is_cuda):
+            return None
+        state = []
+        for parameter in parameters:
+            if parameter.requires_grad or parameter.is_inference():
+                return None
+            state.append((parameter.data_ptr(), parameter._version, parameter.dtype))
         entry = self._kept.get(key)
-        if entry is None or not entry.holds_for(parameters):
+        if entry is None or entry.state != state:
             with torch.inference_mode(False), torch.no_grad():
-                entry = _Entry(compute(*parameters), [p.detach() for p in parameters], [p._version for p in parameters])
+                entry = _Entry(compute(*parameters), state, [parameter.detach() for parameter in parameters])
             self._kept.keep(key, entry)
         return entry.value
 
-    @staticmethod
-    def keeps(parameters: Sequence[Tensor]) -> bool:
-        """Whether what `remembered` computes from these is kept."""
-        return _may_keep(parameters[0].device) and not any(p.requires_grad or p.is_inference() for p in parameters)
-
     def constant(self, key: Hashable, device: torch.device, compute: Callable[[], T]) -> T:
         """``compute()`` on ``device``, from an earlier call with the same ``key``: it depends on nothing else."""
-        if not _may_keep(device):
+        if not _may_keep(device.type == "cuda"):
             return compute()
         found = self._kept.get((key, device))
         if found is None:
@@ -95,11 +92,11 @@ class Remembering(nn.Module):
         return found
 
 
-def _may_keep(device: torch.device) -> bool:
+def _may_keep(on_cuda: bool) -> bool:
     """Not while torch compiles or traces, nor in the capture of a CUDA graph, which computes nothing yet.
 
     Where torch cannot tell that it compiles, its compiler leaves to Python what follows.
     """
     if is_compiling() or torch.jit.is_tracing():
         return False
-    return not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+    return not (on_cuda and torch.cuda.is_current_stream_capturing())

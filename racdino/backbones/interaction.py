@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from racdino.backbones.layers import LayerNorm, init_conv, linear
+from racdino.backbones.layers import LayerNorm, init_conv, linear, summed, through_blocks
 from racdino.ops import MSDeformAttn, depthwise_conv_gelu
 
 Sizes = Sequence[tuple[int, int]]  # (height, width) of each level
@@ -194,8 +194,11 @@ class InteractionBlock(nn.Module):
             x and c, same shapes.
         """
         x = self._run(self.injector, x, c, inject, prefix)
-        for block in blocks:
-            x = self._run(block, x)
+        if self.with_cp and torch.is_grad_enabled():
+            for block in blocks:
+                x = self._run(block, x)
+        else:
+            x = summed(*through_blocks(blocks, x))
         for extractor in (self.extractor, *(self.extra_extractors or ())):
             c = self._run(extractor, c, x, extract, sizes)
         return x, c

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from racdino.ops.serving import served
+from racdino.ops.serving import differentiates, served
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _WIDTHS = (384, 768, 1024, 1536)  # as csrc/cuda/add_layer_norm.h has them
@@ -43,8 +43,12 @@ def add_layer_norm(x: Tensor, update: Tensor | None, weight: Tensor, bias: Tenso
     if not _has_kernel(x, weight, bias):
         x = x if update is None else x + update
         return x, _plain(x, weight, bias, eps)
-    total, normed = _AddLayerNorm.apply(x, update, weight, bias, eps)
-    return total, normed
+    if differentiates():
+        total, normed = _AddLayerNorm.apply(x, update, weight, bias, eps)
+        return total, normed
+    # Without the Function, which keeps the host for longer than the operator does.
+    total, normed, _, _ = torch.ops.racdino.add_layer_norm(x, update, weight, bias, eps)
+    return x if update is None else total, normed
 
 
 def _has_kernel(x: Tensor, weight: Tensor, bias: Tensor) -> bool:

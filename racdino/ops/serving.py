@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from racdino.ops._library import built_with_cuda
 
 VECTOR = 16  # bytes that kernels read of a pixel at a time
 _BUILT = built_with_cuda()
+
+
+def _never() -> bool:
+    return False
+
+
+# Whether torch.compile is reading this code. Torch before 2.3 cannot tell.
+is_compiling: Callable[[], bool] = getattr(getattr(torch, "compiler", None), "is_compiling", _never)
 
 
 def served(x: Tensor) -> bool:
@@ -19,9 +30,9 @@ def served(x: Tensor) -> bool:
     return _BUILT and x.is_cuda and not is_compiling() and not torch.jit.is_tracing()
 
 
-def is_compiling() -> bool:
-    """Whether torch.compile is reading this code. Torch before 2.3 cannot tell."""
-    return hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling()
+def differentiates() -> bool:
+    """Whether derivatives may be asked for, backward or forward: where not, an operator needs no Function around it."""
+    return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
 def has_hooks(module: nn.Module) -> bool:

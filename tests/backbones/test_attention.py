@@ -18,17 +18,17 @@ CUDA = torch.cuda.is_available()
 
 def make_inputs(head_width, dtype=torch.float32, device="cpu"):
     generator = torch.Generator().manual_seed(head_width)
-    return [torch.randn(2, 37, 3, head_width, generator=generator).to(device, dtype).requires_grad_() for _ in range(3)]
+    return [torch.randn(2, 3, 37, head_width, generator=generator).to(device, dtype).requires_grad_() for _ in range(3)]
 
 
 def float64_attention(query, key, value):
     """Written out head by head, query by query."""
     output = torch.empty_like(query)
     for b in range(query.shape[0]):
-        for m in range(query.shape[2]):
-            scores = query[b, :, m] @ key[b, :, m].T / query.shape[-1] ** 0.5
+        for m in range(query.shape[1]):
+            scores = query[b, m] @ key[b, m].T / query.shape[-1] ** 0.5
             weights = scores.exp() / scores.exp().sum(1, keepdim=True)
-            output[b, :, m] = weights @ value[b, :, m]
+            output[b, m] = weights @ value[b, m]
     return output
 
 

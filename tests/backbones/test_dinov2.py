@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from racdino import backbones
-from racdino.backbones import DinoVisionTransformer
+from racdino.backbones import DinoVisionTransformer, layers
 
 timm = pytest.importorskip("timm")
 SIZE = (70, 98)  # pixels: a rectangular grid of 5 x 7, trained on 4 x 4
@@ -125,6 +125,52 @@ def test_masked_patches_become_the_mask_token():
     assert_close(tokens[0, 1 + 5], model.mask_token[0] + model.pos_embed[0, 1 + 5])
     assert torch.equal(tokens[0, 1 + 6], model.prepare_tokens_with_masks(x)[0, 1 + 6])
     assert torch.equal(model(x, masks, is_training=True)["masks"], masks)
+
+
+@pytest.mark.parametrize("spare", [0, 2])
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "trains"])
+def test_patches_are_embedded_by_the_convolution_of_the_weights(frozen, spare, monkeypatch):
+    """Also with the columns of zeros that a GPU's 16-bit products get."""
+    monkeypatch.setattr(layers, "_spare", lambda *_: spare)
+    embed = tiny().patch_embed.double().requires_grad_(not frozen)
+    x = torch.randn(2, 3, *SIZE, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *(parameter for parameter in embed.parameters() if parameter.requires_grad)]
+    for _ in range(2):
+        got, want = embed(x), embed.proj(x).flatten(2).transpose(1, 2)
+        upstream = torch.randn_like(want)
+        gradients = [torch.autograd.grad(output, leaves, upstream) for output in (got, want)]
+        for one, other in zip((got, *gradients[0]), (want, *gradients[1]), strict=True):
+            assert (one - other).abs().max() <= 1e-13 * other.abs().max()
+        with torch.no_grad():
+            embed.proj.weight.mul_(2)  # noticed
+
+
+class Doubled(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x):
+        return 2 * self.block(x)
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "trains"])
+def test_blocks_left_to_the_next_norm_are_those_nobody_listens_to_or_replaced(frozen, monkeypatch):
+    """As on a GPU, whose operators compute the sums; here plain torch does."""
+    model, heard = tiny().requires_grad_(not frozen), []
+    model.blocks[2] = Doubled(model.blocks[2])
+    handle = model.blocks[0].register_forward_hook(lambda _, __, output: heard.append(output))
+    x = torch.randn(2, 3, *SIZE)
+    tokens = [model.prepare_tokens_with_masks(x)]
+    for block in model.blocks:
+        tokens.append(block(tokens[-1]))
+    monkeypatch.setattr(layers, "served", lambda _: True)
+    assert torch.equal(model.forward_features(x)["x_prenorm"], tokens[-1])
+    assert all(torch.equal(output, tokens[1]) for output in heard)
+    assert len(heard) == 2
+    handle.remove()
+    assert torch.equal(model.forward_features(x)["x_prenorm"], tokens[-1])
+    assert len(heard) == 2
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,27 @@ def test_parameters_may_be_frozen_and_gradients_are_the_same_then(dtype):
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("with_update", [True, False], ids=["update", "no update"])
+def test_without_gradients_the_results_are_the_same(with_update, mode):
+    x, update, weight, bias = inputs((3, 501, 768), torch.bfloat16, torch.float32)
+    arguments = (x, update if with_update else None, weight, bias, EPS)
+    wanted = add_layer_norm(*arguments)
+    with mode():
+        for ours, want in zip(add_layer_norm(*arguments), wanted, strict=True):
+            assert torch.equal(ours, want)
+            assert not ours.requires_grad
+
+
+@pytest.mark.cuda
+def test_forward_mode_is_refused_with_and_without_gradients():
+    x, _, weight, bias = (leaf.detach() for leaf in inputs((2, 768), torch.float32, torch.float32))
+    for mode in (torch.enable_grad, torch.no_grad):
+        with mode(), torch.autograd.forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward mode AD"):
+            add_layer_norm(torch.autograd.forward_ad.make_dual(x, x), None, weight, bias, EPS)
+
+
+@pytest.mark.cuda
 def test_what_nobody_wants_has_no_elements():
     x, _, weight, bias = (leaf.detach() for leaf in inputs((501, 768), torch.bfloat16, torch.float32))
     _, normed, mean, rstd = torch.ops.racdino.add_layer_norm(x, None, weight, bias, EPS)
