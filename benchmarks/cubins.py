@@ -80,30 +80,29 @@ def sorted_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -> 
         ctypes.c_void_p(sums.data_ptr()),
     )
     variant = f"{name}_v{D // lanes}_t{lanes}"
-    module.launch(f"ms_deform_attn_add_up_{variant}", -(-stretches // (THREADS // lanes)), *arguments)
-    module.launch(f"ms_deform_attn_collect_{variant}", -(-B * S * M // (THREADS // 32)), *arguments)
+    for kernel, items in (("add_up", stretches), ("collect", B * S * M)):
+        module.launch(f"ms_deform_attn_{kernel}_{variant}", -(-items // (THREADS // lanes)), *arguments)
     return grad_value
 
 
-def gathered_gradients(module: Any, name: str, inputs: tuple, grad_output: Any) -> list[Any]:
-    """All gradients by the kernels of backward_gather.cu."""
+def gathered_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -> Any:
+    """grad_value by the kernels of backward_gather.cu."""
     import torch
 
     from benchmarks.driver import Problem, Tiles
 
-    value, shapes, _, locations, weights = inputs
+    value, shapes, _, _, weights = inputs
     B, _, M, D = value.shape
     lanes, shared = (16 if value.dtype == torch.float64 else 8), len(shapes) * (LEVEL_BYTES + 4)
-    gradients = [torch.full_like(tensor, float("nan")) for tensor in (value, locations, weights)]
+    grad_value = torch.full_like(value, float("nan"))
     tiles = Tiles(weights, torch.empty_like(value, dtype=weights.dtype))
-    names = ("grad_value", "grad_locations", "grad_weights")
-    problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
+    problem = Problem(inputs, grad_output=grad_output, grad_value=grad_value)
     exact = "float64" if value.dtype == torch.float64 else "float32"
     counters = 4 * (THREADS // 32) * 4 * tiles.most
     blocks = B * M * len(shapes) * tiles.chunks
     module.launch(f"ms_deform_attn_file_by_tile_{exact}", blocks, THREADS, shared + counters, problem, tiles)
     module.launch(f"ms_deform_attn_gather_{name}_v{D // lanes}_t{lanes}", 500, THREADS, shared, problem, tiles)
-    return gradients
+    return grad_value
 
 
 def check(folder: Path) -> None:
@@ -115,7 +114,8 @@ def check(folder: Path) -> None:
 
     ms_deform_attn_reference = reference()
     major, minor = torch.cuda.get_device_capability()
-    files = ("forward", "forward_fused", "backward", "backward_by_cell", "backward_sorted", "backward_gather")
+    files = ["forward", "forward_fused", "backward", "backward_by_cell", "backward_dots"]
+    files += ["backward_sorted", "backward_gather"]
     modules = {name: Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in files}
     variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
     variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
@@ -152,23 +152,32 @@ def check(folder: Path) -> None:
             blocks = B * M * 3 * -(-Q // queries)
             launches.append(("backward_by_cell", f"ms_deform_attn_backward_by_cell_{name}_t8", blocks, more))
         results = [*outputs, sorted_gradient(modules["backward_sorted"], name, inputs, grad_output)]
-        results += gathered_gradients(modules["backward_gather"], name, inputs, grad_output)
+        results.append(gathered_gradient(modules["backward_gather"], name, inputs, grad_output))
+        whats = ["output", "fused", "sorted", "gathered"]
+        if dtype != torch.float64:
+            gradients = [torch.full_like(tensor, float("nan")) for tensor in (locations, weights)]
+            problem = Problem(inputs, grad_output=grad_output, **dict(zip(names[1:], gradients, strict=True)))
+            kernel = f"ms_deform_attn_dots_{name}_v{V}_t{T}_s0"
+            modules["backward_dots"].launch(kernel, B * heads, threads, words, problem, part)
+            results += gradients
+            whats += names[1:]
         for file, kernel, blocks, more in launches:
             gradients = [torch.zeros_like(value, dtype=exact), torch.ones_like(locations), torch.ones_like(weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
             modules[file].launch(kernel, blocks, THREADS, shared, problem, *more)
             results += gradients
+            whats += names
         torch.cuda.synchronize()
 
         leaves = [tensor.double().requires_grad_() for tensor in (value, locations, weights)]
         output = ms_deform_attn_reference(leaves[0], shapes, starts, leaves[1], leaves[2])
         expected_gradients = torch.autograd.grad(output, leaves, grad_output.double())
         output = output.detach()
-        expected = (output, output, expected_gradients[0], *expected_gradients * (1 + len(launches)))
-        whats = ("output", "fused", "sorted", *names * (1 + len(launches)))
+        right = dict(zip(names, expected_gradients, strict=True))
+        right |= {"output": output, "fused": output, "sorted": right["grad_value"], "gathered": right["grad_value"]}
         errors = [
-            float((actual.double() - right).norm() / right.norm())
-            for actual, right in zip(results, expected, strict=True)
+            float((actual.double() - right[what]).norm() / right[what].norm())
+            for actual, what in zip(results, whats, strict=True)
         ]
         print(f"{name:9}", " ".join(f"{what} {error:.1e}" for what, error in zip(whats, errors, strict=True)))
         if not max(errors) < bounds[dtype]:

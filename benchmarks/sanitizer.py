@@ -2,9 +2,10 @@
 
     python benchmarks/sanitizer.py
 
-Every kernel variant that a dtype and a width choose is run: attention forward, fused, and backward in its three ways
-(adding directly, by cell, and sorted); the decoder's ray_locations, on the ground and in views; the backbone's steps.
-Prints the tools' summaries; the exit status is 1 when one of them found something.
+Every kernel variant that a dtype and a width choose is run: attention forward, fused, and backward in its four ways
+(adding directly, by cell, gathered, and sorted; with the last two, the dot products by themselves); the decoder's
+ray_locations, on the ground and in views; the backbone's steps. Prints the tools' summaries; the exit status is 1 when
+one of them found something.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-// Backward in a fixed order, so that the result is bitwise the same in every run, where a pixel has few samples: file
+// grad_value in a fixed order, so that the result is bitwise the same in every run, where a pixel has few samples: file
 // the samples of each chunk by tile of pixels (a stable counting sort in shared memory), then let the pixels of a tile
 // gather. A block fetches the samples of its tile from all chunks and sorts them by cell, again in shared memory. Every
-// pixel adds up those of the four cells around it; every sample gets the four dot products that backward.cu explains
-// from the block that has its cell.
+// pixel adds up those of the four cells around it.
 #include "backward.cuh"
 
 #include <algorithm>
@@ -42,13 +41,12 @@ __device__ inline Grid grid_of(const Level& level, int most) {
 struct Slice {
   int64_t b;
   int m, l;
-  // Place in (B, Q, M, L, P) of sample t = query * P + point.
-  __device__ unsigned sample(const Problem& problem, unsigned t) const {
-    const unsigned query = t / problem.P;
-    return row(problem, query) * (problem.L * problem.P) + l * problem.P + t - query * problem.P;
+  // Of sample t = query * P + point: its row in (B, Q, M), and its place in (B, Q, M, L, P).
+  __device__ unsigned row(const Problem& problem, unsigned t) const {
+    return (static_cast<unsigned>(b * problem.Q) + t / problem.P) * problem.M + m;
   }
-  __device__ unsigned row(const Problem& problem, unsigned query) const {
-    return (static_cast<unsigned>(b * problem.Q) + query) * problem.M + m;
+  __device__ unsigned sample(const Problem& problem, unsigned t) const {
+    return row(problem, t) * (problem.L * problem.P) + l * problem.P + t % problem.P;
   }
   // Of value.
   __device__ int64_t value_row(const Problem& problem, int pixel) const {
@@ -94,15 +92,6 @@ __device__ inline unsigned counts_to_places(Counter* counters, int bins, unsigne
   return total;
 }
 
-template <typename A>
-__device__ inline void store_gradients(const Problem& problem, int64_t i, A x, A y, A weight) {
-  if (problem.grad_weights) static_cast<A*>(problem.grad_weights)[i] = weight;
-  if (problem.grad_locations) {
-    static_cast<A*>(problem.grad_locations)[2 * i] = x;
-    static_cast<A*>(problem.grad_locations)[2 * i + 1] = y;
-  }
-}
-
 // A tile has four bins: its last column is 1, the corner 2, the last row 3, the rest 0. So what a neighbour needs of it
 // lies together.
 template <typename A>
@@ -138,10 +127,7 @@ __device__ inline void file_by_tile(const Problem& problem, const Tiles& tiles) 
         A x, y;
         read_pair<false>(location, x, y);
         const Cell<A> cell = cell_of(x, y, level);
-        if (!cell.inside) {
-          if (places) store_gradients<A>(problem, i, 0, 0, 0);
-          continue;
-        }
+        if (!cell.inside) continue;
         const Slots<A> slots(cell, level);
         const int tile = (slots.row >> grid.shift) * grid.columns + (slots.column >> grid.shift);
         const int inner = (1 << grid.shift) - 1;
@@ -181,13 +167,9 @@ struct Window {
 template <typename A>
 struct Shared {
   Window window;
-  // Samples sorted by cell: the weight of each corner, later its dot product; the row of grad_output; the cell.
-  Four<A> weight[kRound<A> + 3];
+  // Samples sorted by cell: the weight of each corner; the row of grad_output.
+  Four<A> weight[kRound<A>];
   unsigned row[kRound<A>];
-  unsigned short cell[kRound<A>];  // column + 64 * row in the window + 4096 * neighbours; 0: another window's
-  // And as they were filed: place in (B, Q, M, L, P), and where it is sorted; kRound: another window's.
-  unsigned sample[kRound<A>];
-  unsigned short sorted[kRound<A>];
   unsigned from[4 * kMostChunks], before[4 * kMostChunks];  // stretches of filed samples, and samples before them
   unsigned short counters[kWarps * kCells], starts[kCells + 1];
   unsigned warp_sums[kWarps];
@@ -256,7 +238,7 @@ __device__ inline void sort_round(
   for (int i = threadIdx.x; i < kWarps * cells; i += kThreads) shared.counters[i] = 0;
   const uint32_t* samples = tiles.samples + window.slice.place(problem) * problem.Q * problem.P;
   Four<A> weight[kEach<A>];
-  unsigned bin[kEach<A>];
+  unsigned row[kEach<A>], bin[kEach<A>];
 #pragma unroll
   for (int k = 0; k < kEach<A>; ++k) {
     const unsigned j = first + (warp * kEach<A> + k) * 32 + lane;
@@ -268,6 +250,7 @@ __device__ inline void sort_round(
       (shared.before[middle] <= j ? low : high) = middle;
     }
     const unsigned t = __ldg(samples + shared.from[low] + j - shared.before[low]), i = window.slice.sample(problem, t);
+    row[k] = window.slice.row(problem, t);
     A x, y;
     read_pair<false>(static_cast<const A*>(problem.locations) + 2 * static_cast<int64_t>(i), x, y);
     const A a = __ldg(static_cast<const A*>(problem.weights) + i);
@@ -276,9 +259,6 @@ __device__ inline void sort_round(
     for (int c = 0; c < 4; ++c) weight[k].x[c] = slots.used(c) ? slots.factor(c) * a : A(0);
     const int column = slots.column - window.x + 1, line = slots.row - window.y + 1;
     if (column >= 0 && column < columns && line >= 0 && line <= window.height) bin[k] = line * columns + column;
-    const int filed = (warp * kEach<A> + k) * 32 + lane;
-    shared.sample[filed] = i;
-    shared.sorted[filed] = column > 0 && line > 0 ? column + 64 * line + 4096 * slots.neighbours : 0;
   }
   __syncthreads();
 #pragma unroll
@@ -293,15 +273,10 @@ __device__ inline void sort_round(
   }
 #pragma unroll
   for (int k = 0; k < kEach<A>; ++k) {
-    const int filed = (warp * kEach<A> + k) * 32 + lane;
-    const unsigned short cell = shared.sorted[filed];
-    shared.sorted[filed] = kRound<A>;
     if (bin[k] == kNowhere) continue;
     const unsigned at = shared.counters[warp * cells + (bin[k] & 0xffff)] + (bin[k] >> 16);
     shared.weight[at] = weight[k];
-    shared.row[at] = shared.sample[filed] / (problem.L * problem.P);
-    shared.cell[at] = cell;
-    if (cell != 0) shared.sorted[filed] = at;
+    shared.row[at] = row[k];
   }
   __syncthreads();
 }
@@ -373,87 +348,6 @@ __device__ inline void add_up(
   }
 }
 
-// The dot products of the sorted samples, see backward.cu, in place of their weights.
-template <typename T, int V, int kLanes>
-__device__ inline void dot_products(const Problem& problem, Shared<Accumulate<T>>& shared) {
-  const Window& window = shared.window;
-  using A = Accumulate<T>;
-  constexpr int kGroups = kThreads / kLanes, kAtOnce = 2;
-  const int group = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
-  const int begin = shared.starts[window.width + 1];  // the first row of cells is another window's
-  const int count = shared.starts[(window.width + 1) * (window.height + 1)];
-  const int run = (count - begin + 4 * kGroups - 1) / (4 * kGroups) * 4;
-  const unsigned stride = problem.M * problem.D;
-  const int64_t below = static_cast<int64_t>(stride) * window.level.W;
-  const int origin = window.level.start + window.y * window.level.W + window.x;
-  const T* value = static_cast<const T*>(problem.value) + window.slice.value_row(problem, origin) * problem.D;
-  const T* grad_output = static_cast<const T*>(problem.grad_output);
-  for (int j0 = begin + group * run; j0 < begin + (group + 1) * run; j0 += 4) {
-    A dot[16] = {};
-    for (int first = 0; first < problem.D; first += kLanes * V) {
-      const int channel = first + lane * V;
-      if (channel >= problem.D || j0 >= count) continue;
-#pragma unroll
-      for (int k = 0; k < 4; k += kAtOnce) {
-        Pack<T, V> packed[kAtOnce], corner[kAtOnce][4];
-#pragma unroll
-        for (int h = 0; h < kAtOnce; ++h) {
-          const int at = min(j0 + k + h, count - 1);
-          const int spot = shared.cell[at], column = spot % 64, line = spot / 64 % 64;
-          packed[h] = Pack<T, V>::load(grad_output + static_cast<int64_t>(shared.row[at]) * problem.D + channel);
-          const unsigned x = max(column - 1, 0), y = max(line - 1, 0);
-          const T* here = value + y * below + x * stride + channel;
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            const int64_t step = (c & 1 && spot & 4096 ? stride : 0) + (c & 2 && spot & 8192 ? below : 0);
-            corner[h][c] = Pack<T, V>::load(here + step);
-          }
-        }
-#pragma unroll
-        for (int h = 0; h < kAtOnce; ++h) {
-          A g[V], x[V];
-          packed[h].unpack(g);
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            corner[h][c].unpack(x);
-#pragma unroll
-            for (int e = 0; e < V; ++e) dot[4 * (k + h) + c] += g[e] * x[e];
-          }
-        }
-      }
-    }
-    reduce_scatter<kLanes>(dot);
-    if (j0 < count) store_sums<kLanes>(dot, reinterpret_cast<A*>(&shared.weight[j0]), lane);
-  }
-  __syncthreads();
-}
-
-// What follows from the dot products of the samples whose cell is in the window.
-template <typename A>
-__device__ inline void finish(const Problem& problem, const Shared<A>& shared) {
-  const Level& level = shared.window.level;
-#pragma unroll
-  for (int k = 0; k < kEach<A>; ++k) {
-    const int filed = k * kThreads + threadIdx.x, at = shared.sorted[filed];
-    if (at == kRound<A>) continue;
-    const int64_t i = shared.sample[filed];
-    A x, y;
-    read_pair<false>(static_cast<const A*>(problem.locations) + 2 * i, x, y);
-    const A a = __ldg(static_cast<const A*>(problem.weights) + i);
-    const Slots<A> slots(cell_of(x, y, level), level);
-    const Four<A> dot = shared.weight[at];
-    A grad_weight = 0, slope_x = 0, slope_y = 0;
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      const A d = slots.used(c) ? dot.x[c] : A(0);
-      grad_weight += slots.factor(c) * d;
-      slope_x += slots.dx[c & 1] * slots.fy[c >> 1] * d;
-      slope_y += slots.dy[c >> 1] * slots.fx[c & 1] * d;
-    }
-    store_gradients<A>(problem, i, level.W * a * slope_x, level.H * a * slope_y, grad_weight);
-  }
-}
-
 template <typename T, int V, int kLanes>
 __device__ inline void gather(const Problem& problem, const Tiles& tiles) {
   using A = Accumulate<T>;
@@ -504,11 +398,6 @@ __device__ inline void gather(const Problem& problem, const Tiles& tiles) {
         sort_round(problem, tiles, j, total, shared);
         add_up<T, V, kLanes>(problem, shared, sums, together, alone || j > 0, alone || j + kRound<A> < total);
         __syncthreads();
-        if (problem.grad_locations || problem.grad_weights) {
-          dot_products<T, V, kLanes>(problem, shared);
-          finish(problem, shared);
-          __syncthreads();
-        }
         j += kRound<A>;
       } while (j < total);
     }
@@ -527,7 +416,8 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 }
 
 // With more, each pixel visits so many samples that sorting them all and adding up by cell (backward_sorted.cu) is
-// faster: measured at 2.3 samples per pixel and head (half the time) and at 12 (a tenth more).
+// faster: measured at 2.3 samples per pixel and head (half the time), 2.9 (three quarters), 4.6 (from three quarters
+// with 2 images to a tenth more with 12) and 6 (a tenth more).
 bool pays_to_gather(const Problem& problem) { return problem.Q * problem.L * problem.P < 6 * problem.S; }
 
 Tiles tiles_for(const Problem& problem) {
@@ -549,8 +439,9 @@ cudaError_t launch_file_by_tile(const Problem& problem, Type type, const Tiles& 
   return cudaGetLastError();
 }
 
+// Eight blocks, even if registers spill: they wait for each other's memory. Five take a tenth more time.
 #define RACDINO_KERNEL(type, name, V, T)                                                     \
-  extern "C" __global__ void __launch_bounds__(kThreads, 5)                                  \
+  extern "C" __global__ void __launch_bounds__(kThreads, 8)                                  \
       ms_deform_attn_gather_##name##_v##V##_t##T(const Problem problem, const Tiles tiles) { \
     gather<type, V, T>(problem, tiles);                                                      \
   }

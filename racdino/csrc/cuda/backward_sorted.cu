@@ -58,10 +58,11 @@ __device__ inline void add_up(const Problem& problem, const Samples& sorted, int
     const int channel = first + lane * V;
     unsigned here = nowhere;
     A sum[4][V] = {};
-    const auto store = [&] {
+    const auto store = [&](bool carried) {
       if (here == nowhere || channel >= problem.D) return;
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
+        if (carried && c % 2 == 1) continue;
         Pack<A, V>::pack(sum[c]).store(sums + ((here + stretch) * 4 + c) * problem.D + channel);
       }
     };
@@ -93,12 +94,18 @@ __device__ inline void add_up(const Problem& problem, const Samples& sorted, int
         for (int k = 0; k < kAhead; ++k) {
           const Share<A> share = shares[base + k0 + k];
           if (share.cell != here) {
-            store();
+            // Right corners are the left ones of the next cell, which takes their sums along. At the end of a row, and
+            // so of a level, there are none, and the sums are zeros.
+            const bool carried = share.cell == here + 1;
+            store(carried);
             here = share.cell;
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
+            for (int c = 0; c < 4; c += 2) {
 #pragma unroll
-              for (int e = 0; e < V; ++e) sum[c][e] = 0;
+              for (int e = 0; e < V; ++e) {
+                sum[c][e] = carried ? sum[c + 1][e] : A(0);
+                sum[c + 1][e] = 0;
+              }
             }
           }
           A g[V];
@@ -112,74 +119,98 @@ __device__ inline void add_up(const Problem& problem, const Samples& sorted, int
         }
       }
     }
-    store();
+    store(false);
   }
 }
 
-// A warp per (batch, pixel, head). Its groups share out the four cells around the pixel, and the sums of each of them;
-// what they have is added in the order of groups.
+// add(packed, weight) for what each sample of a cell adds to one of its corners. For levels that share pixels: their
+// samples share cells, but not their neighbours.
+template <typename T, int V, typename Add>
+__device__ inline void each_sample(
+    const Problem& problem,
+    const Samples& sorted,
+    int2 range,
+    int l,
+    const Level& level,
+    int corner,
+    int channel,
+    Add add) {
+  using A = Accumulate<T>;
+  const unsigned n = problem.L * problem.P;
+  for (int j = range.x; j < range.y; ++j) {
+    const unsigned i = sorted.sample[j];
+    if (i % n / problem.P != l) continue;
+    const A weight = corner_weights<A>(problem, i, level).x[corner];
+    if (weight == A(0)) continue;
+    const T* row = static_cast<const T*>(problem.grad_output) + i / n * static_cast<int64_t>(problem.D);
+    add(Pack<T, V>::load(row + channel), weight);
+  }
+}
+
+// A group per (batch, head, pixel). What the first stretch of each of the four cells around the pixel has is loaded
+// together.
 template <typename T, int V, int kLanes>
 __device__ inline void collect(
     const Problem& problem, const Samples& sorted, const int2* ranges, const Accumulate<T>* sums) {
   using A = Accumulate<T>;
   extern __shared__ Level levels[];
   load_levels(problem, levels);
-  constexpr int kGroups = 32 / kLanes, kPerCell = kGroups > 4 ? kGroups / 4 : 1;
-  const int group = threadIdx.x % 32 / kLanes, lane = threadIdx.x % kLanes;
-  const int64_t mine = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-  if (mine >= problem.B * problem.S * problem.M) return;
-  const unsigned row = static_cast<unsigned>(mine), pixel_and_batch = row / problem.M, n = problem.L * problem.P;
-  const unsigned b = pixel_and_batch / static_cast<unsigned>(problem.S);
-  const int m = row % problem.M, pixel = pixel_and_batch % static_cast<unsigned>(problem.S);
-  const int64_t head = (static_cast<int64_t>(b) * problem.M + m) * problem.S;
-  const bool by_sample = may_share_pixels(problem, levels);  // whose samples share cells, but not their neighbours
+  const int lane = threadIdx.x % kLanes;
+  const unsigned cell = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes, S = static_cast<unsigned>(problem.S);
+  if (cell >= sorted.cells) return;
+  const unsigned head = cell / S, b = head / problem.M, m = head - b * problem.M;
+  const int pixel = static_cast<int>(cell - head * S);
+  const int64_t row = (b * problem.S + pixel) * problem.M + m;
+  const bool by_sample = may_share_pixels(problem, levels);
 
-  for (int first = 0; first < problem.D; first += kLanes * V) {
-    const int channel = first + lane * V;
+  for (int channel = lane * V; channel < problem.D; channel += kLanes * V) {
     A sum[V] = {};
-    const auto add = [&](const A(&x)[V], A weight) {
+    const auto add = [&](const auto& packed, A weight) {
+      A x[V];
+      packed.unpack(x);
 #pragma unroll
       for (int e = 0; e < V; ++e) sum[e] += weight * x[e];
     };
     for (int l = 0; l < problem.L; ++l) {
       const Level level = levels[l];
       const int inner = pixel - level.start;
-      if (inner < 0 || inner >= level.H * level.W || channel >= problem.D) continue;
+      if (inner < 0 || inner >= level.H * level.W) continue;
       const int x = inner % level.W, y = inner / level.W;
-      for (int c = group % 4; c < 4; c += kGroups) {
-        if (x < (c & 1) || y < (c >> 1)) continue;
-        const int64_t cell = head + pixel - (c & 1) - (c >> 1) * level.W;
-        const int2 range = ranges[cell];
-        if (range.x == range.y) continue;
-        if (by_sample) {
-          for (int j = range.x + group / 4; j < range.y; j += kPerCell) {
-            const unsigned i = sorted.sample[j];
-            if (i % n / problem.P != l) continue;
-            const A weight = corner_weights<A>(problem, i, level).x[c];
-            if (weight == A(0)) continue;
-            A g[V];
-            Pack<T, V>::load(static_cast<const T*>(problem.grad_output) + i / n * static_cast<int64_t>(problem.D) + channel)
-                .unpack(g);
-            add(g, weight);
-          }
-          continue;
+      int2 range[4];
+      int stretch[4], last[4];
+      Pack<A, V> packed[4] = {};
+      const auto cell_of_corner = [&](int c) { return static_cast<int64_t>(cell) - c % 2 - c / 2 * level.W; };
+      const auto sums_of = [&](int c, int of_stretch) {
+        return Pack<A, V>::load(sums + ((cell_of_corner(c) + of_stretch) * 4 + c) * problem.D + channel);
+      };
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        range[c] = x >= c % 2 && y >= c / 2 ? ranges[cell_of_corner(c)] : int2{0, 0};
+      }
+      if (by_sample) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) each_sample<T, V>(problem, sorted, range[c], l, level, c, channel, add);
+        continue;
+      }
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const bool some = range[c].x < range[c].y;
+        stretch[c] = range[c].x / kStretch;
+        last[c] = some ? (range[c].y - 1) / kStretch : stretch[c] - 1;
+        if (c % 2 == 1) {  // the last sums may have gone along to the next cell
+          const int2 next = range[c - 1];
+          if (some && next.x < next.y && next.x / kStretch == last[c]) --last[c];
         }
-        const int last = (range.y - 1) / kStretch;
-        for (int stretch = range.x / kStretch + group / 4; stretch <= last; stretch += kPerCell) {
-          A x[V];
-          Pack<A, V>::load(sums + ((cell + stretch) * 4 + c) * problem.D + channel).unpack(x);
-          add(x, 1);
-        }
+        if (stretch[c] <= last[c]) packed[c] = sums_of(c, stretch[c]);
+      }
+#pragma unroll
+      for (int c = 0; c < 4; ++c) add(packed[c], 1);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        for (int more = stretch[c] + 1; more <= last[c]; ++more) add(sums_of(c, more), 1);
       }
     }
-#pragma unroll
-    for (int distance = 16; distance >= kLanes; distance /= 2) {
-#pragma unroll
-      for (int e = 0; e < V; ++e) sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], distance);
-    }
-    if (group == 0 && channel < problem.D) {
-      Pack<T, V>::pack(sum).store(static_cast<T*>(problem.grad_value) + static_cast<int64_t>(row) * problem.D + channel);
-    }
+    Pack<T, V>::pack(sum).store(static_cast<T*>(problem.grad_value) + row * problem.D + channel);
   }
 }
 
@@ -239,7 +270,7 @@ cudaError_t launch_collect(
     const void* sums,
     cudaStream_t stream) {
   const int width = sum_width(problem, type), lanes = lanes_for(problem.D, width);
-  const unsigned blocks = static_cast<unsigned>((problem.B * problem.S * problem.M + kThreads / 32 - 1) / (kThreads / 32));
+  const unsigned groups = kThreads / lanes, blocks = static_cast<unsigned>((sorted.cells + groups - 1) / groups);
 #define RACDINO_LAUNCH(element, name, V, T)                                                                \
   if (type == Type::name && width == V && lanes == T) {                                                    \
     ms_deform_attn_collect_##name##_v##V##_t##T<<<blocks, kThreads, problem.L * sizeof(Level), stream>>>(  \

@@ -59,6 +59,9 @@ cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stre
 bool pays_by_cell(const Problem& problem, Type type);
 cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
 
+// Gradients of locations and weights alone; grad_value is null.
+cudaError_t launch_dots(const Problem& problem, Type type, cudaStream_t stream);
+
 // grad_value in a fixed order, where samples are many: they are sorted by the cell they fall into; each stretch of
 // kStretch of them adds up those of each of its cells; then every pixel adds up what the stretches have for it.
 constexpr int32_t kStretch = 32;
@@ -76,7 +79,7 @@ cudaError_t launch_sort(
     const Samples& unsorted, const Samples& sorted, void* workspace, size_t& bytes, cudaStream_t stream);
 // ranges: (cells, 2), zeroed; becomes the places of each cell's samples. sums: (cells + stretches, 4, D), accumulated;
 // the sums of cell k in stretch s, for each of its corners, are at k + s, which no other pair of k and s with samples
-// has.
+// has. Those of right corners are with cell k + 1 instead, if that has samples in the stretch, too.
 cudaError_t launch_add_up(
     const Problem& problem, Type type, const Samples& sorted, int32_t* ranges, void* sums, cudaStream_t stream);
 cudaError_t launch_collect(
@@ -87,9 +90,8 @@ cudaError_t launch_collect(
     const void* sums,
     cudaStream_t stream);
 
-// All gradients in a fixed order, where a pixel has few samples. A slice, the samples of one (batch, head, level),
-// comes in chunks, each of which is filed by tile of pixels; then every pixel gathers what falls beside it from the
-// chunks.
+// The same where a pixel has few samples. A slice, the samples of one (batch, head, level), comes in chunks, each of
+// which is filed by tile of pixels; then every pixel gathers what falls beside it from the chunks.
 struct Tiles {
   uint32_t* samples;  // (B, M, L, Q * P): query * P + point, chunk by chunk in the order of its bins
   uint32_t* starts;   // (B, M, L, chunks, 4 * most + 1): where a chunk's bins start, counted from the chunk
@@ -101,8 +103,7 @@ bool pays_to_gather(const Problem& problem);
 // By sizes alone; the pointers are null.
 Tiles tiles_for(const Problem& problem);
 cudaError_t launch_file_by_tile(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
-// Writes all of grad_value, and what is wanted of grad_locations and grad_weights but for samples outside, which
-// launch_file_by_tile sets to 0.
+// Writes all of grad_value.
 cudaError_t launch_gather(const Problem& problem, Type type, const Tiles& tiles, cudaStream_t stream);
 
 }  // namespace racdino::cuda

@@ -80,7 +80,6 @@ class Scratch {
   c10::DataPtr memory_;
 };
 
-// grad_value alone.
 void sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto type = type_of(value.scalar_type());
@@ -106,8 +105,7 @@ void sorted_value_gradient(const cuda::Problem& problem, const at::Tensor& value
   C10_CUDA_CHECK(cuda::launch_collect(problem, type, sorted, range, sums.data(), stream));
 }
 
-// All gradients.
-void gather_gradients(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
+void gathered_value_gradient(const cuda::Problem& problem, const at::Tensor& value, const Sizes& sizes) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto type = type_of(value.scalar_type());
   cuda::Tiles tiles = cuda::tiles_for(problem);
@@ -160,17 +158,17 @@ Gradients backward_cuda(
   }
   problem.grad_locations = output_mask[1] ? grad_locations.data_ptr() : nullptr;
   problem.grad_weights = output_mask[2] ? grad_weights.data_ptr() : nullptr;
-  if (deterministic && cuda::pays_to_gather(problem)) {
-    gather_gradients(problem, arguments.value, sizes);
-    problem.grad_value = problem.grad_locations = problem.grad_weights = nullptr;
-  } else if (deterministic) {
-    sorted_value_gradient(problem, arguments.value, sizes);
+  if (deterministic) {
+    const auto value_gradient = cuda::pays_to_gather(problem) ? gathered_value_gradient : sorted_value_gradient;
+    value_gradient(problem, arguments.value, sizes);
     problem.grad_value = nullptr;
   }
-  if (problem.grad_value && cuda::pays_by_cell(problem, type)) {
-    C10_CUDA_CHECK(cuda::launch_backward_by_cell(problem, type, c10::cuda::getCurrentCUDAStream()));
-  } else if (problem.grad_value || problem.grad_locations || problem.grad_weights) {
-    C10_CUDA_CHECK(cuda::launch_backward(problem, type, c10::cuda::getCurrentCUDAStream()));
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  if (problem.grad_value) {
+    const auto launch = cuda::pays_by_cell(problem, type) ? cuda::launch_backward_by_cell : cuda::launch_backward;
+    C10_CUDA_CHECK(launch(problem, type, stream));
+  } else if (problem.grad_locations || problem.grad_weights) {
+    C10_CUDA_CHECK(cuda::launch_dots(problem, type, stream));
   }
   return {
       grad_value.to(value.scalar_type()),

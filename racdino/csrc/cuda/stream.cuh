@@ -341,11 +341,11 @@ struct Shape {
 };
 
 // Blocks that share the queries of their heads; it makes up to twice the time.
-template <int kLanes, bool kStaged>
+template <int kLanes, bool kStaged, int kBlocks>
 inline int parts_of(const Problem& problem) {
   using Where = Turn<kLanes, kStreamThreads<kLanes, kStaged>>;
   const int64_t tiles = Where::tiles_of(problem), heads = problem.B * Where::heads_of(problem);
-  const int64_t slots = std::max(Card().processors, 1) * int64_t{kStreamBlocks<kLanes, kStaged>};
+  const int64_t slots = std::max(Card().processors, 1) * int64_t{kBlocks};
   const int64_t one_wave = std::clamp<int64_t>(slots / heads, 1, tiles);
   if (kStaged) {
     // Every block copies the values: no more of them than it takes to have the last wave nearly full.
@@ -363,10 +363,18 @@ inline int parts_of(const Problem& problem) {
   return static_cast<int>((tiles + tiles_of_block - 1) / tiles_of_block);
 }
 
-template <typename T, int V, int kLanes, bool kStaged, typename Kernel, typename... More>
+// kBlocks: those a multiprocessor holds.
+template <
+    typename T,
+    int V,
+    int kLanes,
+    bool kStaged,
+    int kBlocks = kStreamBlocks<kLanes, kStaged>,
+    typename Kernel,
+    typename... More>
 inline cudaError_t launch(Kernel kernel, const Problem& problem, cudaStream_t stream, const More&... more) {
   constexpr int kBlock = kStreamThreads<kLanes, kStaged>;
-  const int parts = parts_of<kLanes, kStaged>(problem);
+  const int parts = parts_of<kLanes, kStaged, kBlocks>(problem);
   int64_t bytes = words_of_levels(problem) * sizeof(uint4);
   if constexpr (kStaged) {
     bytes += Staged<T, V, kLanes>::bytes(problem.S);
