@@ -114,8 +114,8 @@ def check(folder: Path) -> None:
 
     ms_deform_attn_reference = reference()
     major, minor = torch.cuda.get_device_capability()
-    files = ("forward", "forward_fused", "backward", "backward_by_cell", "backward_dots")
-    files += ("backward_sorted", "backward_gather")
+    files = ["forward", "forward_fused", "backward", "backward_by_cell", "backward_dots"]
+    files += ["backward_sorted", "backward_gather"]
     modules = {name: Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in files}
     variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
     variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
