@@ -154,8 +154,10 @@ Gradients backward_cuda(
   auto& problem = arguments.problem;
   const auto type = type_of(value.scalar_type());
   problem.grad_output = g.data_ptr();
+  const bool by_level = output_mask[0] && !deterministic && cuda::pays_by_level(problem, type);
   if (output_mask[0]) {
-    grad_value = deterministic ? unfilled(value.sizes(), value.options()) : at::zeros(value.sizes(), accumulated);
+    grad_value = deterministic || by_level ? unfilled(value.sizes(), value.options())
+                                           : at::zeros(value.sizes(), accumulated);
     problem.grad_value = grad_value.data_ptr();
   }
   problem.grad_locations = output_mask[1] ? grad_locations.data_ptr() : nullptr;
@@ -167,7 +169,9 @@ Gradients backward_cuda(
     sorted_value_gradient(problem, arguments.value, sizes);
     problem.grad_value = nullptr;
   }
-  if (problem.grad_value && cuda::pays_by_cell(problem, type)) {
+  if (by_level) {
+    C10_CUDA_CHECK(cuda::launch_backward_by_level(problem, type, c10::cuda::getCurrentCUDAStream()));
+  } else if (problem.grad_value && cuda::pays_by_cell(problem, type)) {
     C10_CUDA_CHECK(cuda::launch_backward_by_cell(problem, type, c10::cuda::getCurrentCUDAStream()));
   } else if (problem.grad_value || problem.grad_locations || problem.grad_weights) {
     C10_CUDA_CHECK(cuda::launch_backward(problem, type, c10::cuda::getCurrentCUDAStream()));
