@@ -122,6 +122,14 @@ __device__ inline void read_pair(const S* p, Accumulate<S>& x, Accumulate<S>& y)
   x = pair[0], y = pair[1];
 }
 
+// p + index * bytes in one instruction: nvcc itself adds a high half of `bytes`, zero, to the product.
+template <typename E>
+__device__ inline E* at(E* p, unsigned index, unsigned bytes) {
+  uint64_t address;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(address) : "r"(index), "r"(bytes), "l"(p));
+  return reinterpret_cast<E*>(address);
+}
+
 template <typename A>
 struct alignas(16) Four {
   A x[4];

@@ -93,14 +93,6 @@ struct alignas(16) Spot {
   }
 };
 
-// p + index * bytes in one instruction: nvcc itself adds a high half of `bytes`, zero, to the product.
-template <typename E>
-__device__ inline E* at(E* p, unsigned index, unsigned bytes) {
-  uint64_t address;
-  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(address) : "r"(index), "r"(bytes), "l"(p));
-  return reinterpret_cast<E*>(address);
-}
-
 // sum += samples of one level; load(j, pixel) loads a corner of sample j. Loads of two samples are started before the
 // first of them is used.
 template <int kUnit, typename T, int V, typename Load>
