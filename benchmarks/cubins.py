@@ -110,7 +110,7 @@ def check(folder: Path) -> None:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from benchmarks.driver import Cubin, Fusion, Problem
+    from benchmarks.driver import Cubin, Fusion, Parts, Problem
 
     ms_deform_attn_reference = reference()
     major, minor = torch.cuda.get_device_capability()
@@ -133,16 +133,17 @@ def check(folder: Path) -> None:
         inputs = (value, shapes, starts, locations, weights)
         blocks, shared = B * M * -(-Q // (THREADS // T)), 3 * LEVEL_BYTES
         unit, heads = (1 if dtype == torch.float64 else 4), (-(-M // 2) if T == 4 else M)
-        stream, words, part = f"v{V}_t{T}_u{unit}_s0", 16 * -(-shared // 16), ctypes.c_int(1)
+        stream, words = f"v{V}_t{T}_u{unit}_s0", 16 * -(-shared // 16)
         threads = 128 if T == 4 else 256  # kStreamThreads of stream.cuh
+        part = Parts(-(-Q // (threads // T // (2 if T == 4 else 1))))
         outputs = [torch.full_like(grad_output, float("nan")) for _ in range(2)]
         kernel = f"ms_deform_attn_forward_{name}_{stream}"
-        modules["forward"].launch(kernel, B * heads, threads, words, Problem(inputs, output=outputs[0]), part)
+        modules["forward"].launch(kernel, (heads, 1, B), threads, words, Problem(inputs, output=outputs[0]), part)
         middle = torch.full((B, Q, 2), 0.5, device="cuda", dtype=exact)
         offsets = ((locations.double() - 0.5) * shapes.flip(1)[:, None]).to(exact)
         kernel = f"ms_deform_attn_fused_{name}_{str(exact)[6:]}_{stream}"
         problem, fusion = Problem(inputs, output=outputs[1]), Fusion(middle, offsets, weights.log())
-        modules["forward_fused"].launch(kernel, B * heads, threads, words, problem, fusion, part)
+        modules["forward_fused"].launch(kernel, (heads, 1, B), threads, words, problem, fusion, part)
 
         names = ("grad_value", "grad_locations", "grad_weights")
         launches = [("backward", f"ms_deform_attn_backward_{name}_v{V}_t{T}", blocks, ())]
@@ -158,7 +159,7 @@ def check(folder: Path) -> None:
             gradients = [torch.full_like(tensor, float("nan")) for tensor in (locations, weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names[1:], gradients, strict=True)))
             kernel = f"ms_deform_attn_dots_{name}_v{V}_t{T}_s0"
-            modules["backward_dots"].launch(kernel, B * heads, threads, words, problem, part)
+            modules["backward_dots"].launch(kernel, (heads, 1, B), threads, words, problem, part)
             results += gradients
             whats += names[1:]
         for file, kernel, blocks, more in launches:
