@@ -17,7 +17,7 @@ from racdino.backbones.attention import attention
 from racdino.backbones.frozen import Remembering
 from racdino.ops import add_layer_norm
 from racdino.ops.autocast import compute_dtype
-from racdino.ops.serving import has_hooks, is_compiling, served
+from racdino.ops.serving import is_compiling, is_plain, served
 
 LAYER_NORM_EPS = 1e-6
 Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)
@@ -50,7 +50,7 @@ class LayerNorm(nn.LayerNorm):
 
         Without ``update`` the sum is ``x``, whose two gradients are then added in that pass.
         """
-        if is_compiling() or has_hooks(self):
+        if is_compiling() or not is_plain(self, LayerNorm):
             total, normed = self(x, update, with_sum=True)
             return total, normed
         return add_layer_norm(x, update, self.weight, self.bias, self.eps)
@@ -247,12 +247,12 @@ class Block(nn.Module):
 def through_blocks(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor | None]:
     """``x`` after all blocks, as two terms of a sum or all of it and None.
 
-    On a GPU the sum at the end of a block is left to the norm of the next, which adds in its pass. A block that someone
-    listens to, or that was replaced, is called as it is.
+    On a GPU the sum at the end of a block is left to the norm of the next, which adds in its pass. A block that is not
+    plain, because someone listens to it for example, is called.
     """
     update, in_norms = None, served(x)
     for block in blocks:
-        if in_norms and type(block) is Block and not has_hooks(block):
+        if in_norms and is_plain(block, Block):
             x, update = block.terms(x, update)
         else:
             x, update = block(summed(x, update)), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.autograd import forward_ad
 
 from racdino.ops._library import built_with_cuda
 
+Module = TypeVar("Module", bound=nn.Module)
 VECTOR = 16  # bytes that kernels read of a pixel at a time
 _BUILT = built_with_cuda()
 
@@ -39,3 +41,14 @@ def has_hooks(module: nn.Module) -> bool:
     """Whether someone listens to the module, which then has to be called."""
     hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
     return any(hooks)
+
+
+def is_plain(module: nn.Module, kind: type[Module]) -> TypeGuard[Module]:
+    """Whether ``module`` may be passed over for what ``kind`` computes: nobody listens, wrapped it or compiled it."""
+    own = module.__dict__
+    return (
+        type(module) is kind
+        and not has_hooks(module)
+        and "forward" not in own
+        and own.get("_compiled_call_impl") is None
+    )

@@ -171,6 +171,21 @@ def test_blocks_left_to_the_next_norm_are_those_nobody_listens_to_or_replaced(fr
     handle.remove()
     assert torch.equal(model.forward_features(x)["x_prenorm"], tokens[-1])
     assert len(heard) == 2
+    forward = model.blocks[1].forward
+    model.blocks[1].forward = lambda x: heard.append(x) or forward(x)  # as accelerate wraps modules
+    assert torch.equal(model.forward_features(x)["x_prenorm"], tokens[-1])
+    assert torch.equal(heard[2], tokens[1])
+
+
+@pytest.mark.skipif(not hasattr(nn.Module, "compile"), reason="modules compile themselves since torch 2.2")
+def test_a_block_that_was_compiled_is_called(monkeypatch):
+    model, graphs = tiny(), []
+    monkeypatch.setattr(layers, "served", lambda _: True)
+    x = torch.randn(2, 3, *SIZE)
+    want = model(x)
+    model.blocks[1].compile(backend=lambda graph, _: graphs.append(graph) or graph.forward)
+    assert_close(model(x), want)
+    assert len(graphs) == 1
 
 
 @pytest.mark.parametrize(
