@@ -99,7 +99,7 @@ def test_without_gradients_the_results_are_the_same(with_update, mode):
     with mode():
         for ours, want in zip(add_layer_norm(*arguments), wanted, strict=True):
             assert torch.equal(ours, want)
-            assert not ours.requires_grad
+            assert ours is x or not ours.requires_grad  # without an update the sum is the argument
 
 
 @pytest.mark.cuda
