@@ -24,6 +24,7 @@ ARCHITECTURES = ("70", "75", "80", "86", "89", "90")
 THREADS = 128  # kThreads of common.cuh
 LEVEL_BYTES = 12  # sizeof(Level)
 BY_CELL_SAMPLES = 1024  # kSamples of backward_by_cell.cu
+BY_LEVEL_THREADS, BY_LEVEL_CHANNELS = 512, 8  # kBlock and kV of backward_by_level.cu
 STRETCH = 32  # kStretch of launch.h
 
 
@@ -105,6 +106,25 @@ def gathered_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -
     return grad_value
 
 
+def gradients_by_level(module: Any, name: str, inputs: tuple, grad_output: Any) -> list:
+    """All three by the kernel of backward_by_level.cu, with the shared memory its Layout has."""
+    import torch
+
+    from benchmarks.driver import Problem
+
+    value, _, _, locations, weights = inputs
+    B, S, M, _ = value.shape
+    _, Q, _, L, P = weights.shape
+    sums = 4 * BY_LEVEL_CHANNELS * BY_LEVEL_THREADS
+    parts = (LEVEL_BYTES * L, max(4 * S, sums), max(2 * (2 * Q * P + S), sums), 4 * Q * P)
+    shared = sum(16 * -(-part // 16) for part in parts)
+    gradients = [torch.full_like(tensor, float("nan")) for tensor in (value, locations, weights)]
+    names = ("grad_value", "grad_locations", "grad_weights")
+    problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
+    module.launch(f"ms_deform_attn_backward_by_level_{name}", B * M * L, BY_LEVEL_THREADS, shared, problem)
+    return gradients
+
+
 def check(folder: Path) -> None:
     """Forward, fused and backward of the loaded cubins against the reference in float64."""
     sys.path.insert(0, str(ROOT))
@@ -115,7 +135,7 @@ def check(folder: Path) -> None:
     ms_deform_attn_reference = reference()
     major, minor = torch.cuda.get_device_capability()
     files = ["forward", "forward_fused", "backward", "backward_by_cell", "backward_dots"]
-    files += ["backward_sorted", "backward_gather"]
+    files += ["backward_sorted", "backward_gather", "backward_by_level"]
     modules = {name: Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in files}
     variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
     variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
@@ -162,6 +182,9 @@ def check(folder: Path) -> None:
             modules["backward_dots"].launch(kernel, (heads, 1, B), threads, words, problem, part)
             results += gradients
             whats += names[1:]
+        if value.element_size() == 2:
+            results += gradients_by_level(modules["backward_by_level"], name, inputs, grad_output)
+            whats += names
         for file, kernel, blocks, more in launches:
             gradients = [torch.zeros_like(value, dtype=exact), torch.ones_like(locations), torch.ones_like(weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MAX_DYNAMIC_SHARED_SIZE_BYTES = 8  # a CUfunction_attribute of cuda.h
+
 
 class Problem(ctypes.Structure):
     """`racdino::cuda::Problem` of racdino/csrc/cuda/launch.h, field by field."""
@@ -120,6 +122,7 @@ class Cubin:
         grid = (blocks, 1, 1) if isinstance(blocks, int) else blocks
         function = ctypes.c_void_p()
         self._call("cuModuleGetFunction", ctypes.byref(function), self._module, kernel.encode())
+        self._call("cuFuncSetAttribute", function, MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes)
         pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         self._call("cuLaunchKernel", function, *grid, threads, 1, 1, shared_bytes, stream, pointers, None)
