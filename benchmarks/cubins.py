@@ -106,7 +106,7 @@ def gathered_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -
     return grad_value
 
 
-def gradients_by_level(module: Any, name: str, inputs: tuple, grad_output: Any) -> list:
+def gradients_by_level(module: Any, name: str, inputs: tuple, grad_output: Any, in_order: bool) -> list:
     """All three by the kernel of backward_by_level.cu, with the shared memory its Layout has."""
     import torch
 
@@ -121,7 +121,14 @@ def gradients_by_level(module: Any, name: str, inputs: tuple, grad_output: Any) 
     gradients = [torch.full_like(tensor, float("nan")) for tensor in (value, locations, weights)]
     names = ("grad_value", "grad_locations", "grad_weights")
     problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
-    module.launch(f"ms_deform_attn_backward_by_level_{name}", B * M * L, BY_LEVEL_THREADS, shared, problem)
+    module.launch(
+        f"ms_deform_attn_backward_by_level_{name}",
+        B * M * L,
+        BY_LEVEL_THREADS,
+        shared,
+        problem,
+        ctypes.c_bool(in_order),
+    )
     return gradients
 
 
@@ -183,8 +190,9 @@ def check(folder: Path) -> None:
             results += gradients
             whats += names[1:]
         if value.element_size() == 2:
-            results += gradients_by_level(modules["backward_by_level"], name, inputs, grad_output)
-            whats += names
+            for in_order in (False, True):
+                results += gradients_by_level(modules["backward_by_level"], name, inputs, grad_output, in_order)
+                whats += names
         for file, kernel, blocks, more in launches:
             gradients = [torch.zeros_like(value, dtype=exact), torch.ones_like(locations), torch.ones_like(weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))

@@ -80,6 +80,7 @@ def attend(dtype: torch.dtype) -> None:
             attend_once(dtype, width, MANY, deterministic=False)
     if torch.finfo(dtype).bits == 16:
         attend_once(dtype, 32, SPARSE, deterministic=False)
+        attend_once(dtype, 32, SPARSE, deterministic=True)
 
 
 def attend_once(dtype: torch.dtype, width: int, size: Size, deterministic: bool) -> None:

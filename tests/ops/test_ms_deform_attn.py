@@ -481,12 +481,23 @@ def few_samples(dtype, shapes, starts, pixels, queries=600, points=4, batch=8):
     generator = torch.Generator("cuda").manual_seed(0)
     lead = (batch, queries, 8, len(shapes), points)
     value = torch.randn(batch, pixels, 8, 32, device="cuda", generator=generator).to(dtype)
-    locations = torch.rand(*lead, 2, device="cuda", generator=generator) * 1.4 - 0.2
-    weights = torch.rand(lead, device="cuda", generator=generator)
-    return value, torch.tensor(shapes, device="cuda"), torch.tensor(starts, device="cuda"), locations, weights
+    random = torch.rand(2, *lead, 2, device="cuda", generator=generator)
+    shapes, starts = torch.tensor(shapes, device="cuda"), torch.tensor(starts, device="cuda")
+    size = shapes.flip(1)[:, None]
+    cell = ((random[0] * 1.4 - 0.2) * size).floor()
+    locations = (cell + 0.6 + 0.8 * random[1]) / size  # no sample near the edge of its cell, where slopes jump
+    return value, shapes, starts, locations, torch.rand(lead, device="cuda", generator=generator)
+
+
+@pytest.fixture(params=[False, True], ids=["in any order", "in a fixed order"])
+def either_order(request):
+    torch.use_deterministic_algorithms(request.param)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.cuda
+@pytest.mark.usefixtures("either_order")
 @pytest.mark.parametrize("points", [3, 4], ids="p{}".format)
 @pytest.mark.parametrize(
     ("shapes", "starts", "pixels"),
@@ -506,6 +517,17 @@ def test_few_samples_to_many_pixels(dtype, shapes, starts, pixels, points):
 
 
 @pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_few_samples_in_a_fixed_order_give_equal_bits(dtype):
+    inputs = few_samples(dtype, [[40, 60], [20, 30]], [0, 2400], 3000)
+    results = [run(ms_deform_attn, inputs) for _ in range(20)]
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("either_order")
 def test_few_samples_in_one_cell():
     inputs = few_samples(torch.float16, [[40, 60]], [0], 2400)
     inputs = (*inputs[:3], inputs[3] * 0.005 + 0.5, inputs[4])
@@ -515,6 +537,7 @@ def test_few_samples_in_one_cell():
 
 
 @pytest.mark.cuda
+@pytest.mark.usefixtures("either_order")
 @pytest.mark.parametrize("broken", [3, 4, 5], ids=["location", "weight", "output gradient"])
 def test_few_samples_and_one_that_is_no_number(broken):
     inputs = few_samples(torch.float16, [[40, 60]], [0], 2400)

@@ -5,7 +5,8 @@
 // of two pixels side by side the sums move on in registers, and every pixel is written once. The dot products that
 // backward.cu explains come after, sample by sample.
 //
-// The order within a pixel is whatever the counters gave, as the order of atomic additions would be.
+// The order within a pixel is whatever the counters gave, as the order of atomic additions would be; or, where one and
+// the same is wanted each time, that of the samples.
 #include "backward.cuh"
 
 namespace racdino::cuda {
@@ -267,6 +268,38 @@ __device__ inline unsigned counts_to_starts(
   return total;
 }
 
+// Each pixel's visits into the order of their samples. The pixels in `cells` give way to the visits' places.
+__device__ inline void put_in_order(
+    int count, int pixels, unsigned width, const unsigned* counters, unsigned short* visits, unsigned* cells) {
+  const auto place = [&](unsigned pixel, unsigned t) {
+    const unsigned start = counters[pixel] >> 16, filed = counters[pixel] & 0xffff;
+    unsigned before = 0;
+    for (unsigned i = 0; i < filed; ++i) before += (visits[start + i] & kSample) < t;
+    return start + before;
+  };
+  constexpr int kUpperShift = 17, kLowerShift = 2;  // 15 bits each: there are fewer than 2^15 visits
+#pragma unroll 1
+  for (int t = threadIdx.x; t < count; t += kBlock) {
+    const unsigned cell = cells[t], pixel = cell / 4;
+    if (!(cell & kInside)) continue;
+    const unsigned lower = cell & kHasLower ? place(pixel + width, t) : 0;
+    cells[t] = place(pixel, t) << kUpperShift | lower << kLowerShift | (cell & (kInside | kHasLower));
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int t = threadIdx.x; t < count; t += kBlock) {
+    const unsigned places = cells[t];
+    if (places & kInside) visits[places >> kUpperShift] = t;
+    if (places & kHasLower) visits[places >> kLowerShift & 0x7fff] = t | kLower;
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int i = threadIdx.x; i < pixels; i += kBlock) {
+    if (counters[i] & 0xffff) visits[counters[i] >> 16] |= kFirst;
+  }
+  __syncthreads();
+}
+
 // Where a group begins.
 struct Cut {
   int pixel, visit;
@@ -386,7 +419,7 @@ __device__ inline void walk(
 }
 
 template <typename T>
-__device__ inline void backward_by_level(const Problem& problem) {
+__device__ inline void backward_by_level(const Problem& problem, bool in_order) {
   extern __shared__ __align__(16) char memory[];
   __shared__ Post all_posts[kBlock + kGroups];  // a spare one per group, as in forward.cu
   __shared__ Cut cuts[kGroups + 1];
@@ -432,6 +465,7 @@ __device__ inline void backward_by_level(const Problem& problem) {
       if (cell & kHasLower) file(cell / 4 + level.W, t | kLower);
     }
     __syncthreads();
+    if (in_order) put_in_order(count, pixels, level.W, counters, visits, cells);
     walk<T>(samples, level, rows, cuts, visits, reinterpret_cast<float4*>(counters), posts);
   }
 
@@ -446,10 +480,10 @@ __device__ inline void backward_by_level(const Problem& problem) {
 
 }  // namespace
 
-#define RACDINO_KERNEL(type, name)                                    \
-  extern "C" __global__ void __launch_bounds__(kBlock, kBlocks)       \
-      ms_deform_attn_backward_by_level_##name(const Problem problem) { \
-    backward_by_level<type>(problem);                                 \
+#define RACDINO_KERNEL(type, name)                                                    \
+  extern "C" __global__ void __launch_bounds__(kBlock, kBlocks)                       \
+      ms_deform_attn_backward_by_level_##name(const Problem problem, bool in_order) { \
+    backward_by_level<type>(problem, in_order);                                       \
   }
 RACDINO_KERNEL(__half, float16)
 RACDINO_KERNEL(__nv_bfloat16, bfloat16)
@@ -478,13 +512,14 @@ bool pays_by_level(const Problem& problem, Type type) {
          problem.B * problem.M * of_head >= kSamplesWorthFiling;
 }
 
-cudaError_t launch_backward_by_level(const Problem& problem, Type type, cudaStream_t stream) {
+cudaError_t launch_backward_by_level(const Problem& problem, Type type, bool in_order, cudaStream_t stream) {
   const auto kernel =
       type == Type::float16 ? ms_deform_attn_backward_by_level_float16 : ms_deform_attn_backward_by_level_bfloat16;
   const int bytes = Layout(problem).bytes;
   const auto status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (status != cudaSuccess) return status;
-  kernel<<<static_cast<unsigned>(problem.B * problem.M * problem.L), kBlock, bytes, stream>>>(problem);
+  kernel<<<static_cast<unsigned>(problem.B * problem.M * problem.L), kBlock, bytes, stream>>>(
+      problem, in_order);
   return cudaGetLastError();
 }
 

@@ -60,8 +60,9 @@ bool pays_by_cell(const Problem& problem, Type type);
 cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
 
 // The same with no additions, where samples are few for the pixels; writes all of grad_value, in the type of value.
+// in_order: with sums in a fixed order.
 bool pays_by_level(const Problem& problem, Type type);
-cudaError_t launch_backward_by_level(const Problem& problem, Type type, cudaStream_t stream);
+cudaError_t launch_backward_by_level(const Problem& problem, Type type, bool in_order, cudaStream_t stream);
 
 // Gradients of locations and weights alone; grad_value is null.
 cudaError_t launch_dots(const Problem& problem, Type type, cudaStream_t stream);
