@@ -24,6 +24,7 @@ ARCHITECTURES = ("70", "75", "80", "86", "89", "90")
 THREADS = 128  # kThreads of common.cuh
 LEVEL_BYTES = 12  # sizeof(Level)
 BY_CELL_SAMPLES = 1024  # kSamples of backward_by_cell.cu
+BY_LEVEL_THREADS, BY_LEVEL_CHANNELS = 512, 8  # kBlock and kV of backward_by_level.cu
 STRETCH = 32  # kStretch of launch.h
 
 
@@ -105,17 +106,43 @@ def gathered_gradient(module: Any, name: str, inputs: tuple, grad_output: Any) -
     return grad_value
 
 
+def gradients_by_level(module: Any, name: str, inputs: tuple, grad_output: Any, in_order: bool) -> list:
+    """All three by the kernel of backward_by_level.cu, with the shared memory its Layout has."""
+    import torch
+
+    from benchmarks.driver import Problem
+
+    value, _, _, locations, weights = inputs
+    B, S, M, _ = value.shape
+    _, Q, _, L, P = weights.shape
+    sums = 4 * BY_LEVEL_CHANNELS * BY_LEVEL_THREADS
+    parts = (LEVEL_BYTES * L, max(4 * S, sums), max(2 * (2 * Q * P + S), sums), 4 * Q * P)
+    shared = sum(16 * -(-part // 16) for part in parts)
+    gradients = [torch.full_like(tensor, float("nan")) for tensor in (value, locations, weights)]
+    names = ("grad_value", "grad_locations", "grad_weights")
+    problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))
+    module.launch(
+        f"ms_deform_attn_backward_by_level_{name}",
+        B * M * L,
+        BY_LEVEL_THREADS,
+        shared,
+        problem,
+        ctypes.c_bool(in_order),
+    )
+    return gradients
+
+
 def check(folder: Path) -> None:
     """Forward, fused and backward of the loaded cubins against the reference in float64."""
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from benchmarks.driver import Cubin, Fusion, Problem
+    from benchmarks.driver import Cubin, Fusion, Parts, Problem
 
     ms_deform_attn_reference = reference()
     major, minor = torch.cuda.get_device_capability()
     files = ["forward", "forward_fused", "backward", "backward_by_cell", "backward_dots"]
-    files += ["backward_sorted", "backward_gather"]
+    files += ["backward_sorted", "backward_gather", "backward_by_level"]
     modules = {name: Cubin(folder / f"{name}.sm_{major}{minor}.cubin") for name in files}
     variants = {torch.float64: ("float64", 2, 16), torch.float32: ("float32", 4, 8)}
     variants |= {torch.float16: ("float16", 8, 4), torch.bfloat16: ("bfloat16", 8, 4)}
@@ -133,16 +160,17 @@ def check(folder: Path) -> None:
         inputs = (value, shapes, starts, locations, weights)
         blocks, shared = B * M * -(-Q // (THREADS // T)), 3 * LEVEL_BYTES
         unit, heads = (1 if dtype == torch.float64 else 4), (-(-M // 2) if T == 4 else M)
-        stream, words, part = f"v{V}_t{T}_u{unit}_s0", 16 * -(-shared // 16), ctypes.c_int(1)
+        stream, words = f"v{V}_t{T}_u{unit}_s0", 16 * -(-shared // 16)
         threads = 128 if T == 4 else 256  # kStreamThreads of stream.cuh
+        part = Parts(-(-Q // (threads // T // (2 if T == 4 else 1))))
         outputs = [torch.full_like(grad_output, float("nan")) for _ in range(2)]
         kernel = f"ms_deform_attn_forward_{name}_{stream}"
-        modules["forward"].launch(kernel, B * heads, threads, words, Problem(inputs, output=outputs[0]), part)
+        modules["forward"].launch(kernel, (heads, 1, B), threads, words, Problem(inputs, output=outputs[0]), part)
         middle = torch.full((B, Q, 2), 0.5, device="cuda", dtype=exact)
         offsets = ((locations.double() - 0.5) * shapes.flip(1)[:, None]).to(exact)
         kernel = f"ms_deform_attn_fused_{name}_{str(exact)[6:]}_{stream}"
         problem, fusion = Problem(inputs, output=outputs[1]), Fusion(middle, offsets, weights.log())
-        modules["forward_fused"].launch(kernel, B * heads, threads, words, problem, fusion, part)
+        modules["forward_fused"].launch(kernel, (heads, 1, B), threads, words, problem, fusion, part)
 
         names = ("grad_value", "grad_locations", "grad_weights")
         launches = [("backward", f"ms_deform_attn_backward_{name}_v{V}_t{T}", blocks, ())]
@@ -158,9 +186,13 @@ def check(folder: Path) -> None:
             gradients = [torch.full_like(tensor, float("nan")) for tensor in (locations, weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names[1:], gradients, strict=True)))
             kernel = f"ms_deform_attn_dots_{name}_v{V}_t{T}_s0"
-            modules["backward_dots"].launch(kernel, B * heads, threads, words, problem, part)
+            modules["backward_dots"].launch(kernel, (heads, 1, B), threads, words, problem, part)
             results += gradients
             whats += names[1:]
+        if value.element_size() == 2:
+            for in_order in (False, True):
+                results += gradients_by_level(modules["backward_by_level"], name, inputs, grad_output, in_order)
+                whats += names
         for file, kernel, blocks, more in launches:
             gradients = [torch.zeros_like(value, dtype=exact), torch.ones_like(locations), torch.ones_like(weights)]
             problem = Problem(inputs, grad_output=grad_output, **dict(zip(names, gradients, strict=True)))

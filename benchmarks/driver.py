@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MAX_DYNAMIC_SHARED_SIZE_BYTES = 8  # a CUfunction_attribute of cuda.h
+
 
 class Problem(ctypes.Structure):
     """`racdino::cuda::Problem` of racdino/csrc/cuda/launch.h, field by field."""
@@ -57,6 +59,19 @@ class Fusion(ctypes.Structure):
         self.kept_alive = (reference, offsets, logits)
 
 
+class Parts(ctypes.Structure):
+    """`racdino::cuda::Parts` of racdino/csrc/cuda/stream.cuh, where one part has all queries."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("tiles", "longer")),
+        ("apart", ctypes.c_bool),
+        ("image", ctypes.c_int),
+    )
+
+    def __init__(self, tiles: int) -> None:
+        super().__init__(tiles, 0, False, 0)
+
+
 class Samples(ctypes.Structure):
     """`racdino::cuda::Samples`, alike."""
 
@@ -100,13 +115,17 @@ class Cubin:
         self._module = ctypes.c_void_p()
         self._call("cuModuleLoadData", ctypes.byref(self._module), ctypes.c_char_p(path.read_bytes()))
 
-    def launch(self, kernel: str, blocks: int, threads: int, shared_bytes: int, *arguments: Any) -> None:
+    def launch(
+        self, kernel: str, blocks: int | tuple[int, int, int], threads: int, shared_bytes: int, *arguments: Any
+    ) -> None:
         """Launch ``kernel`` on torch's current stream."""
+        grid = (blocks, 1, 1) if isinstance(blocks, int) else blocks
         function = ctypes.c_void_p()
         self._call("cuModuleGetFunction", ctypes.byref(function), self._module, kernel.encode())
+        self._call("cuFuncSetAttribute", function, MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes)
         pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        self._call("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, shared_bytes, stream, pointers, None)
+        self._call("cuLaunchKernel", function, *grid, threads, 1, 1, shared_bytes, stream, pointers, None)
 
     def _call(self, name: str, *arguments: object) -> None:
         if status := getattr(self._driver, name)(*arguments):

@@ -2,10 +2,10 @@
 
     python benchmarks/sanitizer.py
 
-Every kernel variant that a dtype and a width choose is run: attention forward, fused, and backward in its four ways
-(adding directly, by cell, gathered, and sorted; with the last two, the dot products by themselves); the decoder's
-ray_locations, on the ground and in views; the backbone's steps. Prints the tools' summaries; the exit status is 1 when
-one of them found something.
+Every kernel variant that a dtype and a width choose is run: attention forward, fused, and backward in its five ways
+(adding directly, by cell, by level, gathered, and sorted; with the last two, the dot products by themselves); the
+decoder's ray_locations, on the ground and in views; the backbone's steps. Prints the tools' summaries; the exit status
+is 1 when one of them found something.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +27,19 @@ FOUND = 86  # what compute-sanitizer shall exit with when it found something
 # 16 to 128 channels are the groups of 4 to 32 lanes; 30 and 5 go element by element.
 WIDTHS = (5, 16, 30, 32, 64, 128)
 DTYPES = ("float64", "float32", "float16", "bfloat16")
-# Queries. Of MORE, samples are too many for pixels to gather (pays_to_gather); of MANY, worth filing by cell
-# (kSamplesWorthFiling).
-FEW, MORE, MANY = 37, 150, 4800
+LEVELS = ((12, 16), (6, 8), (3, 4), (2, 2))
+
+
+class Size(NamedTuple):
+    queries: int
+    batch: int = 1
+    levels: tuple[tuple[int, int], ...] = LEVELS
+
+
+# Of MORE, samples are too many for pixels to gather (pays_to_gather); of MANY, worth filing by cell
+# (kSamplesWorthFiling); of SPARSE, that many, but few to a pixel (pays_by_level).
+FEW, MORE, MANY = Size(37), Size(150), Size(4800)
+SPARSE = Size(200, batch=47, levels=((24, 48), (12, 24)))
 
 
 def find() -> str:
@@ -68,23 +78,26 @@ def attend(dtype: torch.dtype) -> None:
         attend_once(dtype, width, MORE, deterministic=True)
         if dtype != torch.float64 and width % 16 == 0:  # what backward_by_cell.cu takes
             attend_once(dtype, width, MANY, deterministic=False)
+    if torch.finfo(dtype).bits == 16:
+        attend_once(dtype, 32, SPARSE, deterministic=False)
+        attend_once(dtype, 32, SPARSE, deterministic=True)
 
 
-def attend_once(dtype: torch.dtype, width: int, queries: int, deterministic: bool) -> None:
+def attend_once(dtype: torch.dtype, width: int, size: Size, deterministic: bool) -> None:
     import torch
 
     from racdino.ops import ms_deform_attn, ms_deform_attn_fused
 
-    shapes = torch.tensor([[12, 16], [6, 8], [3, 4], [2, 2]], device="cuda")
+    shapes = torch.tensor(size.levels, device="cuda")
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
-    S, B, M, L, P = int(shapes.prod(1).sum()), 1, 2, 4, 4
+    S, B, Q, M, L, P = int(shapes.prod(1).sum()), size.batch, size.queries, 2, len(shapes), 4
     exact = torch.float64 if dtype == torch.float64 else torch.float32
-    lead = (B, queries, M, L, P)
+    lead = (B, Q, M, L, P)
     value = torch.rand(B, S, M, width, device="cuda").to(dtype).requires_grad_()
     locations = (torch.rand(*lead, 2, device="cuda", dtype=exact) * 1.4 - 0.2).requires_grad_()
     weights = torch.rand(lead, device="cuda", dtype=exact).requires_grad_()
     offsets = (torch.randn(*lead, 2, device="cuda") * 3).to(dtype).requires_grad_()
-    boxes = torch.rand(B, queries, 1, 4, device="cuda", dtype=exact).requires_grad_()
+    boxes = torch.rand(B, Q, 1, 4, device="cuda", dtype=exact).requires_grad_()
     torch.use_deterministic_algorithms(deterministic)
     ms_deform_attn(value, shapes, starts, locations, weights).sum().backward()
     for stored in {dtype, exact}:

@@ -474,6 +474,81 @@ def test_many_samples_in_levels_that_share_pixels(make_inputs):
         assert relative_error(actual, reference) < 2 * BOUND[torch.float32]
 
 
+# ---- 16-bit values, few samples to many pixels: a block has a level, and adds nothing to memory ----
+
+
+def few_samples(dtype, shapes, starts, pixels, queries=600, points=4, batch=8):
+    generator = torch.Generator("cuda").manual_seed(0)
+    lead = (batch, queries, 8, len(shapes), points)
+    value = torch.randn(batch, pixels, 8, 32, device="cuda", generator=generator).to(dtype)
+    random = torch.rand(2, *lead, 2, device="cuda", generator=generator)
+    shapes, starts = torch.tensor(shapes, device="cuda"), torch.tensor(starts, device="cuda")
+    size = shapes.flip(1)[:, None]
+    cell = ((random[0] * 1.4 - 0.2) * size).floor()
+    locations = (cell + 0.6 + 0.8 * random[1]) / size  # no sample near the edge of its cell, where slopes jump
+    return value, shapes, starts, locations, torch.rand(lead, device="cuda", generator=generator)
+
+
+@pytest.fixture(params=[False, True], ids=["in any order", "in a fixed order"])
+def either_order(request):
+    torch.use_deterministic_algorithms(request.param)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("either_order")
+@pytest.mark.parametrize("points", [3, 4], ids="p{}".format)
+@pytest.mark.parametrize(
+    ("shapes", "starts", "pixels"),
+    [
+        ([[40, 60], [20, 30], [1, 9]], [0, 2400, 3000], 3009),
+        ([[1, 900], [900, 1]], [40, 1000], 2000),  # pixels of no level before, between and behind
+        ([[30, 40], [15, 20]], [0, 1000], 1400),  # that share pixels
+    ],
+    ids=["levels", "gaps", "shared"],
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_few_samples_to_many_pixels(dtype, shapes, starts, pixels, points):
+    inputs = few_samples(dtype, shapes, starts, pixels, points=points)
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[dtype]
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_few_samples_in_a_fixed_order_give_equal_bits(dtype):
+    inputs = few_samples(dtype, [[40, 60], [20, 30]], [0, 2400], 3000)
+    results = [run(ms_deform_attn, inputs) for _ in range(20)]
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("either_order")
+def test_few_samples_in_one_cell():
+    inputs = few_samples(torch.float16, [[40, 60]], [0], 2400)
+    inputs = (*inputs[:3], inputs[3] * 0.005 + 0.5, inputs[4])
+    expected = run(ms_deform_attn_reference, in_float64(inputs))
+    for actual, reference in zip(run(ms_deform_attn, inputs), expected, strict=True):
+        assert relative_error(actual, reference) < 2 * BOUND[torch.float16]
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("either_order")
+@pytest.mark.parametrize("broken", [3, 4, 5], ids=["location", "weight", "output gradient"])
+def test_few_samples_and_one_that_is_no_number(broken):
+    inputs = few_samples(torch.float16, [[40, 60]], [0], 2400)
+    grad_output = torch.randn(8 * 600 * 256, device="cuda")
+    inputs[3].view(-1)[200000:200002] = 0.5  # of the weight: inside
+    (*inputs, grad_output)[broken].view(-1)[100000] = float("nan")
+    expected = run(ms_deform_attn_reference, in_float64(inputs), grad_output)
+    for actual, reference in zip(run(ms_deform_attn, inputs, grad_output), expected, strict=True):
+        assert torch.equal(actual.isnan(), reference.isnan())
+
+
 @pytest.mark.cuda
 def test_runs_in_a_cuda_graph(make_inputs):
     inputs = make_inputs("cuda", torch.float32, channels=32)

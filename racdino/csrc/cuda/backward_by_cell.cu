@@ -171,10 +171,10 @@ __device__ inline void backward_by_cell(const Problem& problem, int queries_per_
     }
   };
 
-  const int run = (total + kThreads - 1) / kThreads * kLanes;
+  const int run = (total + 4 * kGroups - 1) / (4 * kGroups) * 4;  // of each group
   for (int j0 = 0; j0 < run; j0 += kLanes) {
     const int j = group * run + j0 + lane;
-    const bool filed = j < total;
+    const bool filed = j < total && j0 + lane < run;
     const int t = filed ? order[j] : 0;
     const float x = filed ? info[0][t] : 0, y = filed ? info[1][t] : 0, a = filed ? info[2][t] : 0;
     const Slots<float> slots(cell_of(x, y, level), level);
@@ -187,7 +187,7 @@ __device__ inline void backward_by_cell(const Problem& problem, int queries_per_
     __syncwarp();
 
 #pragma unroll 1
-    for (int k0 = 0; k0 < kLanes; k0 += 4) {
+    for (int k0 = 0; k0 < kLanes && k0 < run - j0; k0 += 4) {
       float dot[16];
 #pragma unroll
       for (int k = 0; k < 4; k += 2) {
@@ -284,7 +284,12 @@ __device__ inline void backward_by_cell(const Problem& problem, int queries_per_
 RACDINO_WALKS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
 
-static int queries_of_tile(const Problem& problem) { return std::min(kQueries, kSamples / problem.P); }
+// As many in every tile.
+static int queries_of_tile(const Problem& problem) {
+  const int most = std::min(kQueries, kSamples / problem.P);
+  const int64_t tiles = (problem.Q + most - 1) / most;
+  return static_cast<int>((problem.Q + tiles - 1) / tiles);
+}
 
 static int64_t blocks_by_cell(const Problem& problem) {
   const int queries = queries_of_tile(problem);

@@ -60,7 +60,7 @@ struct Kept {
 
 // The lanes of a group just cover a head, and four samples that follow each other lie in one level.
 template <typename T, int V, int kLanes, bool kStaged>
-__device__ inline void stream_dots(const Problem& problem, int parts) {
+__device__ inline void stream_dots(const Problem& problem, const Parts& parts) {
   static_assert(kLanes == 4 || kLanes == 8);
   using A = Accumulate<T>;
   using Values = std::conditional_t<kStaged, Staged<T, V, kLanes>, InPlace<T, V, kLanes>>;
@@ -72,10 +72,10 @@ __device__ inline void stream_dots(const Problem& problem, int parts) {
   const unsigned n = problem.L * problem.P, row_bytes = problem.M * n * sizeof(A);  // of weights, to the next query
   const A* locations = static_cast<const A*>(problem.locations) + 2 * turn.first * n;
   const A* weights = static_cast<const A*>(problem.weights) + turn.first * n;
-  Point mine(problem, turn.tile, turn.lane);
+  Point mine(problem, 0, turn.lane);
   A x, y, weight;
   const auto fetch = [&] {  // always a round ahead
-    const unsigned query = turn.query(min(mine.tile, turn.end - 1)), sample = mine.l * problem.P + mine.p;
+    const unsigned query = turn.query(min(mine.tile, turn.tiles - 1)), sample = mine.l * problem.P + mine.p;
     read_pair<true>(at(locations, query, 2 * row_bytes) + 2 * sample, x, y);
     weight = read(at(weights, query, row_bytes) + sample);
   };
@@ -83,9 +83,9 @@ __device__ inline void stream_dots(const Problem& problem, int parts) {
   const unsigned pixel_bytes = static_cast<unsigned>(problem.M * problem.D * sizeof(T));
   const T* grad_output = static_cast<const T*>(problem.grad_output) + turn.first * problem.D + turn.lane * V;
   const auto grad_row = [&](int tile) {
-    return Pack<T, V>::load(at(grad_output, turn.query(min(tile, turn.end - 1)), pixel_bytes));
+    return Pack<T, V>::load(at(grad_output, turn.query(min(tile, turn.tiles - 1)), pixel_bytes));
   };
-  Pack<T, V> ahead = grad_row(turn.tile);
+  Pack<T, V> ahead = grad_row(0);
   Level* levels = reinterpret_cast<Level*>(dynamic);
   load_levels(problem, levels);
   const T* value = static_cast<const T*>(problem.value) +
@@ -106,8 +106,8 @@ __device__ inline void stream_dots(const Problem& problem, int parts) {
 
   A g[V];
   ahead.unpack(g);
-  ahead = grad_row(turn.tile + 1);
-  Point here(problem, turn.tile, 0);
+  ahead = grad_row(1);
+  Point here(problem, 0, 0);
   // Of four samples, each lane gets the products of that with its own last two bits.
   const auto four = [&](const Place* places) {
     const Four<A> first = products<T, V>(places, g, load), second = products<T, V>(places + 2, g, load);
@@ -120,7 +120,7 @@ __device__ inline void stream_dots(const Problem& problem, int parts) {
   };
 
   Place* own = slots + threadIdx.x + threadIdx.x / kRun;
-  while (here.tile < turn.end) {
+  while (here.tile < turn.tiles) {
     const Level level = levels[mine.l];
     const Cell<A> cell = cell_of(x, y, level);
     const bool left = cell.x0 >= 0, right = cell.x0 + 1 < level.W, above = cell.y0 >= 0, below = cell.y0 + 1 < level.H;
@@ -139,14 +139,14 @@ __device__ inline void stream_dots(const Problem& problem, int parts) {
         a * level.W,
         a * level.H,
         cell.inside ? (above ? left + 2u * right : 0) + (below ? 4u * left + 8u * right : 0) : 0,
-        turn.query(min(mine.tile, turn.end - 1)),
+        turn.query(min(mine.tile, turn.tiles - 1)),
         static_cast<unsigned>(mine.l * problem.P + mine.p),
-        turn.active && mine.tile < turn.end && turn.has(mine.tile)};
+        turn.active && mine.tile < turn.tiles && turn.has(mine.tile)};
     mine.advance(problem, kLanes);
     fetch();
     Four<A> dot = four(own - turn.lane);
     if constexpr (kLanes == 8) {
-      const Four<A> second = here.tile < turn.end ? four(own - turn.lane + 4) : Four<A>{};
+      const Four<A> second = here.tile < turn.tiles ? four(own - turn.lane + 4) : Four<A>{};
       dot = fold<4>(dot, second);
     }
     if (!kept.stores) continue;
@@ -178,7 +178,7 @@ __device__ inline void stream_dots(const Problem& problem, int parts) {
 
 #define RACDINO_KERNEL(V, T, staged, type, name)                                                  \
   extern "C" __global__ void __launch_bounds__(kStreamThreads<T, staged>, kDotsBlocks<T, staged>) \
-      ms_deform_attn_dots_##name##_v##V##_t##T##_s##staged(const Problem problem, int parts) {    \
+      ms_deform_attn_dots_##name##_v##V##_t##T##_s##staged(const Problem problem, const Parts parts) { \
     stream_dots<type, V, T, staged>(problem, parts);                                              \
   }
 RACDINO_DOTS(RACDINO_KERNEL)

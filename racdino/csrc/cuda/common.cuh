@@ -65,6 +65,20 @@ struct Pack {
   __device__ static Pack load(const void* p) {
     return {__ldg(static_cast<const typename Word<V * sizeof(T)>::Type*>(p))};
   }
+  // The same, and the 128 bytes around it from memory to L2, where blocks that run at the same time look for them:
+  // 16-bit rows of a head are shorter.
+  __device__ static Pack load_line(const void* p) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if constexpr (V * sizeof(T) == 16) {
+      Pack loaded;
+      asm("ld.global.nc.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+          : "=r"(loaded.word.x), "=r"(loaded.word.y), "=r"(loaded.word.z), "=r"(loaded.word.w)
+          : "l"(__cvta_generic_to_global(p)));
+      return loaded;
+    }
+#endif
+    return load(p);
+  }
   // Keep what is there unless wanted. In assembler, because a condition around a load becomes a branch, and the loads
   // behind it wait.
   __device__ void load_if(bool wanted, const void* p) {
@@ -87,10 +101,21 @@ struct Pack {
   }
   __device__ void store(void* p) const { *static_cast<typename Word<V * sizeof(T)>::Type*>(p) = word; }
   __device__ void unpack(Accumulate<T> (&x)[V]) const {
-    T elements[V];
-    memcpy(elements, &word, sizeof word);
+    if constexpr (std::is_same<T, __nv_bfloat16>::value && V % 2 == 0) {
+      // Upper halves of floats. Taken out of their pairs first, as below, each is two instructions.
+      uint32_t pairs[V / 2];
+      memcpy(pairs, &word, sizeof word);
 #pragma unroll
-    for (int i = 0; i < V; ++i) x[i] = widen(elements[i]);
+      for (int i = 0; i < V / 2; ++i) {
+        x[2 * i] = __uint_as_float(pairs[i] << 16);
+        x[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
+      }
+    } else {
+      T elements[V];
+      memcpy(elements, &word, sizeof word);
+#pragma unroll
+      for (int i = 0; i < V; ++i) x[i] = widen(elements[i]);
+    }
   }
   __device__ static Pack pack(const Accumulate<T> (&x)[V]) {
     T elements[V];
@@ -122,6 +147,14 @@ __device__ inline void read_pair(const S* p, Accumulate<S>& x, Accumulate<S>& y)
   x = pair[0], y = pair[1];
 }
 
+// p + index * bytes in one instruction: nvcc itself adds a high half of `bytes`, zero, to the product.
+template <typename E>
+__device__ inline E* at(E* p, unsigned index, unsigned bytes) {
+  uint64_t address;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(address) : "r"(index), "r"(bytes), "l"(p));
+  return reinterpret_cast<E*>(address);
+}
+
 template <typename A>
 struct alignas(16) Four {
   A x[4];
@@ -131,12 +164,18 @@ struct Level {
   int H, W, start;
 };
 
-// Fill the table in dynamic shared memory. The tensors are never read on the host (that would stop the stream), so a
-// level that reaches beyond value is found here; the kernel then fails loudly rather than read foreign memory.
-__device__ inline void load_levels(const Problem& problem, Level* levels) {
-  for (int l = threadIdx.x; l < problem.L; l += blockDim.x) {
-    const int64_t H = problem.spatial_shapes[2 * l], W = problem.spatial_shapes[2 * l + 1];
-    const int64_t start = problem.level_start_index[l];
+// As the tensors have it. These are never read on the host (that would stop the stream), so a level that reaches beyond
+// value is found here; the kernel then fails loudly rather than read foreign memory.
+struct RawLevel {
+  int64_t H = 0, W = 0, start = 0;
+
+  __device__ RawLevel(const Problem& problem, int l) {
+    if (l >= problem.L) return;
+    H = problem.spatial_shapes[2 * l];
+    W = problem.spatial_shapes[2 * l + 1];
+    start = problem.level_start_index[l];
+  }
+  __device__ Level checked(const Problem& problem, int l) const {
     if (H < 1 || W < 1 || H > problem.S || W > problem.S || start < 0 || start + H * W > problem.S) {
       printf(
           "ms_deform_attn: level %d of spatial_shapes is %lld x %lld and starts at %lld in level_start_index, "
@@ -148,9 +187,20 @@ __device__ inline void load_levels(const Problem& problem, Level* levels) {
           static_cast<long long>(problem.S));
       __trap();
     }
-    levels[l] = {static_cast<int>(H), static_cast<int>(W), static_cast<int>(start)};
+    return {static_cast<int>(H), static_cast<int>(W), static_cast<int>(start)};
+  }
+};
+
+// Fill the table in dynamic shared memory. first: that of threadIdx.x, which may have been loaded long before.
+__device__ inline void load_levels(const Problem& problem, Level* levels, const RawLevel& first) {
+  if (threadIdx.x < problem.L) levels[threadIdx.x] = first.checked(problem, threadIdx.x);
+  for (int l = threadIdx.x + blockDim.x; l < problem.L; l += blockDim.x) {
+    levels[l] = RawLevel(problem, l).checked(problem, l);
   }
   __syncthreads();
+}
+__device__ inline void load_levels(const Problem& problem, Level* levels) {
+  load_levels(problem, levels, RawLevel(problem, threadIdx.x));
 }
 
 // Where one sample falls: grid_sample with align_corners=False and zero padding.

@@ -41,10 +41,11 @@ struct Given {
   RACDINO_WIDE_STREAMS(X, 8, __half, float16)   \
   RACDINO_WIDE_STREAMS(X, 8, __nv_bfloat16, bfloat16)
 
-#define RACDINO_KERNEL(V, T, unit, staged, type, name)                                                      \
-  extern "C" __global__ void __launch_bounds__(kStreamThreads<T, staged>, kStreamBlocks<T, staged>)         \
-      ms_deform_attn_forward_##name##_v##V##_t##T##_u##unit##_s##staged(const Problem problem, int parts) { \
-    sum_stream<type, V, T, unit, staged, Given<type, unit>>(problem, parts);                                \
+#define RACDINO_KERNEL(V, T, unit, staged, type, name)                                              \
+  extern "C" __global__ void __launch_bounds__(kStreamThreads<T, staged>, kStreamBlocks<T, staged>) \
+      ms_deform_attn_forward_##name##_v##V##_t##T##_u##unit##_s##staged(                            \
+          const Problem problem, const Parts parts) {                                               \
+    sum_stream<type, V, T, unit, staged, Given<type, unit>>(problem, parts);                        \
   }
 RACDINO_PLAIN_STREAMS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL

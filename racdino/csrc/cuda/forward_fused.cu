@@ -18,7 +18,7 @@ struct Made {
   unsigned row_bytes, n, P;   // of logits, from a query to the next; points of a row; of a level
   A share;                    // half over the number of points
   Row* rows;                  // the softmax of those of this group
-  int begin, ready, reach;    // the block's first tile; that up to which they are there; tiles a round goes on
+  int ready = 0, reach;       // the tile up to which they are there; tiles a round goes on
   Row own;                    // that of this lane's row, where a row has four samples
   int tile = 0;
   A x = 0, y = 0, logit = 0;
@@ -31,15 +31,13 @@ struct Made {
         n(problem.L * problem.P),
         P(problem.P),
         share(A(0.5) / problem.P),
-        begin(turn.tile),
-        ready(turn.tile),
         reach((kLanes + n - 2) / n) {
     __shared__ Row memory[kStreamThreads<kLanes, kStaged> / kLanes * kTiles];
     offsets = static_cast<const S*>(fusion.offsets) + 2 * turn.first * n;
     logits = static_cast<const S*>(fusion.logits) + turn.first * n;
     rows = memory + turn.group * kTiles;
   }
-  __device__ void restart() { ready = begin; }
+  __device__ void restart() { ready = 0; }
   template <typename Turn>
   __device__ void prepare(const Turn& turn, int of_tile) {
     if (kUnit == 4 && n == 4) {  // four lanes have the row at hand
@@ -51,7 +49,7 @@ struct Made {
     if (ready > of_tile + reach) return;
     __syncwarp();
 #pragma unroll 1
-    for (int t = ready; t < min(ready + kLanes, turn.end); t += kTogether) {
+    for (int t = ready; t < min(ready + kLanes, turn.tiles); t += kTogether) {
       const auto row = [&](int i) { return at(logits, turn.query(t + i), row_bytes); };
       A first[kTogether][kUnit];
 #pragma unroll
@@ -59,7 +57,7 @@ struct Made {
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) {
         const Row softmax = Row::of(row(i), n, turn.lane, first[i]);
-        if (turn.lane == 0) rows[(t + i - begin) % kTiles] = softmax;
+        if (turn.lane == 0) rows[(t + i) % kTiles] = softmax;
       }
     }
     ready += kLanes;
@@ -79,7 +77,7 @@ struct Made {
     return cell_at(
         reference.x * level.W + x * scale_x - A(0.5), reference.y * level.H + y * scale_y - A(0.5), level);
   }
-  __device__ A weight() const { return (kUnit == 4 && n == 4 ? own : rows[(tile - begin) % kTiles]).weight(logit); }
+  __device__ A weight() const { return (kUnit == 4 && n == 4 ? own : rows[tile % kTiles]).weight(logit); }
 };
 
 }  // namespace
@@ -96,7 +94,7 @@ struct Made {
 #define RACDINO_KERNEL(V, T, unit, staged, type, name, S, stored)                                   \
   extern "C" __global__ void __launch_bounds__(kStreamThreads<T, staged>, kStreamBlocks<T, staged>) \
       ms_deform_attn_fused_##name##_##stored##_v##V##_t##T##_u##unit##_s##staged(                   \
-          const Problem problem, const Fusion fusion, int parts) {                                  \
+          const Problem problem, const Fusion fusion, const Parts parts) {                          \
     sum_stream<type, V, T, unit, staged, Made<type, T, unit, staged, S>>(problem, parts, fusion);   \
   }
 RACDINO_FUSED_STREAMS(RACDINO_KERNEL)

@@ -20,7 +20,7 @@ struct Problem {
   const void* weights;               // (B, Q, M, L, P), accumulated
   const void* grad_output;           // (B, Q, M, D), backward only
   void* output;                      // (B, Q, M, D), forward only
-  void* grad_value;      // (B, S, M, D); accumulated and zeroed, or (sorted) in the type of value; null: unwanted
+  void* grad_value;      // (B, S, M, D); accumulated and zeroed, or (sorted, by level) like value; null: unwanted
   void* grad_locations;  // like locations; null: unwanted
   void* grad_weights;    // like weights; null: unwanted
   int64_t B, S, Q;
@@ -58,6 +58,11 @@ cudaError_t launch_backward(const Problem& problem, Type type, cudaStream_t stre
 // wanted.
 bool pays_by_cell(const Problem& problem, Type type);
 cudaError_t launch_backward_by_cell(const Problem& problem, Type type, cudaStream_t stream);
+
+// The same with no additions, where samples are few for the pixels; writes all of grad_value, in the type of value.
+// in_order: with sums in a fixed order.
+bool pays_by_level(const Problem& problem, Type type);
+cudaError_t launch_backward_by_level(const Problem& problem, Type type, bool in_order, cudaStream_t stream);
 
 // Gradients of locations and weights alone; grad_value is null.
 cudaError_t launch_dots(const Problem& problem, Type type, cudaStream_t stream);

@@ -152,19 +152,23 @@ Gradients backward_cuda(
   auto& problem = arguments.problem;
   const auto type = type_of(value.scalar_type());
   problem.grad_output = g.data_ptr();
+  const bool by_level = output_mask[0] && cuda::pays_by_level(problem, type);
   if (output_mask[0]) {
-    grad_value = deterministic ? unfilled(value.sizes(), value.options()) : at::zeros(value.sizes(), accumulated);
+    grad_value = deterministic || by_level ? unfilled(value.sizes(), value.options())
+                                           : at::zeros(value.sizes(), accumulated);
     problem.grad_value = grad_value.data_ptr();
   }
   problem.grad_locations = output_mask[1] ? grad_locations.data_ptr() : nullptr;
   problem.grad_weights = output_mask[2] ? grad_weights.data_ptr() : nullptr;
-  if (deterministic) {
+  if (deterministic && !by_level) {
     const auto value_gradient = cuda::pays_to_gather(problem) ? gathered_value_gradient : sorted_value_gradient;
     value_gradient(problem, arguments.value, sizes);
     problem.grad_value = nullptr;
   }
   const auto stream = c10::cuda::getCurrentCUDAStream();
-  if (problem.grad_value) {
+  if (by_level) {
+    C10_CUDA_CHECK(cuda::launch_backward_by_level(problem, type, deterministic, stream));
+  } else if (problem.grad_value) {
     const auto launch = cuda::pays_by_cell(problem, type) ? cuda::launch_backward_by_cell : cuda::launch_backward;
     C10_CUDA_CHECK(launch(problem, type, stream));
   } else if (problem.grad_locations || problem.grad_weights) {

@@ -31,36 +31,42 @@ constexpr int kStreamBlocks = kStaged ? 2 : kResident / kStreamThreads<kLanes, k
 template <int kLanes>
 constexpr int kHeads = kLanes == 4 ? 2 : 1;
 
-// Which head a group serves, and its block's share of the queries, in tiles of one query per group and head.
+// How blocks share the queries of a head, in tiles of one query per group: the grid is of heads by parts by images, so
+// that no block divides to find its place. The first `longer` parts are of one tile more than `tiles`.
+struct Parts {
+  int tiles, longer;
+  bool apart;  // the tiles of a part are not neighbours: all parts go through the image together
+  int image;   // the grid's first
+};
+
+// Which head a group serves, and which of its queries.
 template <int kLanes, int kBlock>
 struct Turn {
-  static constexpr int kQueries = kBlock / kLanes / kHeads<kLanes>;
-  int64_t first;  // row of query 0 in (B, Q, M)
-  int b, m, group, lane, queries;
-  int tile, end;
-  bool active;  // false: a spare group, which works on the last head and stores nothing
+  static constexpr int kQueries = kBlock / kLanes / kHeads<kLanes>;  // of a tile
+  int64_t first;                                                     // row of query 0 in (B, Q, M)
+  int b, m, group, lane, tiles;
+  unsigned queries, place, step;  // of the group's query of tile 0, and from one tile to the next
+  bool active;                    // false: a spare group, which works on the last head and stores nothing
 
-  __device__ Turn(const Problem& problem, int parts) : queries(static_cast<int>(problem.Q)) {
-    const unsigned heads = heads_of(problem), block = blockIdx.x / heads, tiles = tiles_of(problem);
-    b = block / parts;
-    const unsigned part = block - b * parts;
-    tile = static_cast<uint64_t>(tiles) * part / parts;
-    end = static_cast<uint64_t>(tiles) * (part + 1) / parts;
+  __device__ Turn(const Problem& problem, const Parts& parts) : queries(static_cast<unsigned>(problem.Q)) {
+    const int part = blockIdx.y;
+    b = parts.image + blockIdx.z;
     group = threadIdx.x / kLanes;
     lane = threadIdx.x % kLanes;
-    m = (blockIdx.x - block * heads) * kHeads<kLanes> + group % kHeads<kLanes>;
+    tiles = parts.tiles + (part < parts.longer);
+    step = (parts.apart ? gridDim.y : 1) * kQueries;
+    place = (parts.apart ? part : part * parts.tiles + min(part, parts.longer)) * kQueries + group / kHeads<kLanes>;
+    m = blockIdx.x * kHeads<kLanes> + group % kHeads<kLanes>;
     active = m < problem.M;
     if (!active) m = problem.M - 1;
     first = b * problem.Q * problem.M + m;
   }
   // The last one again behind it.
-  __device__ unsigned query(int of_tile) const { return min(of_tile * kQueries + group / kHeads<kLanes>, queries - 1); }
-  __device__ bool has(int of_tile) const { return of_tile * kQueries + group / kHeads<kLanes> < queries; }
+  __device__ unsigned query(int tile) const { return min(tile * step + place, queries - 1); }
+  __device__ bool has(int tile) const { return tile * step + place < queries; }
 
-  __host__ __device__ static unsigned heads_of(const Problem& problem) {
-    return (problem.M + kHeads<kLanes> - 1) / kHeads<kLanes>;
-  }
-  __host__ __device__ static unsigned tiles_of(const Problem& problem) {
+  static unsigned heads_of(const Problem& problem) { return (problem.M + kHeads<kLanes> - 1) / kHeads<kLanes>; }
+  static unsigned tiles_of(const Problem& problem) {
     return static_cast<unsigned>((problem.Q + kQueries - 1) / kQueries);
   }
 };
@@ -92,14 +98,6 @@ struct alignas(16) Spot {
     return {{above - above_right, above_right, below - below_right, below_right}};
   }
 };
-
-// p + index * bytes in one instruction: nvcc itself adds a high half of `bytes`, zero, to the product.
-template <typename E>
-__device__ inline E* at(E* p, unsigned index, unsigned bytes) {
-  uint64_t address;
-  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(address) : "r"(index), "r"(bytes), "l"(p));
-  return reinterpret_cast<E*>(address);
-}
 
 // sum += samples of one level; load(j, pixel) loads a corner of sample j. Loads of two samples are started before the
 // first of them is used.
@@ -148,7 +146,7 @@ struct InPlace {
     asm volatile("" : "+l"(value));
   }
   __device__ Pack<T, V> load(const char* from, unsigned pixel) const {
-    return Pack<T, V>::load(at(from, pixel, pixel_bytes));
+    return Pack<T, V>::load_line(at(from, pixel, pixel_bytes));
   }
   // Samples [u, u + kUnit) of the round. inside: one bit for the sample of each lane of the warp.
   template <int kUnit>
@@ -233,7 +231,7 @@ __host__ __device__ inline int words_of_levels(const Problem& problem) {
 
 // kUnit samples that follow each other lie in one level.
 template <typename T, int V, int kLanes, int kUnit, bool kStaged, typename Source, typename... More>
-__device__ inline void sum_stream(const Problem& problem, int parts, const More&... more) {
+__device__ inline void sum_stream(const Problem& problem, const Parts& parts, const More&... more) {
   using A = Accumulate<T>;
   using Values = std::conditional_t<kStaged, Staged<T, V, kLanes>, InPlace<T, V, kLanes>>;
   constexpr int kBlock = kStreamThreads<kLanes, kStaged>;
@@ -241,13 +239,14 @@ __device__ inline void sum_stream(const Problem& problem, int parts, const More&
   extern __shared__ uint4 dynamic[];
   __shared__ Spot<A> slots[kBlock + kBlock / kRun];
 
+  const RawLevel level_ahead(problem, threadIdx.x);
   const Turn<kLanes, kBlock> turn(problem, parts);
   Source source(problem, turn, more...);
-  Point mine(problem, turn.tile, turn.lane);
-  const auto fetch = [&] { source.fetch(turn, min(mine.tile, turn.end - 1), mine.l, mine.p); };
+  Point mine(problem, 0, turn.lane);
+  const auto fetch = [&] { source.fetch(turn, min(mine.tile, turn.tiles - 1), mine.l, mine.p); };
   fetch();  // always a round ahead
   Level* levels = reinterpret_cast<Level*>(dynamic);
-  load_levels(problem, levels);
+  load_levels(problem, levels, level_ahead);
 
   const int chunks = problem.D / V;
   const int64_t row_bytes = problem.D * static_cast<int64_t>(sizeof(T));
@@ -261,12 +260,12 @@ __device__ inline void sum_stream(const Problem& problem, int parts, const More&
     char* output = static_cast<char*>(problem.output) + turn.first * row_bytes + offset;
     const bool stores = turn.active && first + turn.lane < chunks;
     A sum[V] = {};
-    Point here(problem, turn.tile, 0);
-    while (here.tile < turn.end) {
+    Point here(problem, 0, 0);
+    while (here.tile < turn.tiles) {
       source.prepare(turn, here.tile);
       const Level level = levels[mine.l];
       const Cell<A> cell = source.cell(level);
-      const unsigned inside = __ballot_sync(0xffffffffu, cell.inside || mine.tile >= turn.end);
+      const unsigned inside = __ballot_sync(0xffffffffu, cell.inside || mine.tile >= turn.tiles);
       const Spot<A> spot = cell.inside ? Spot<A>::of(cell, level, source.weight()) : Spot<A>{values.zeros, 0, 0, 0};
       __syncwarp();  // the round before has been read
       *own = spot;
@@ -274,7 +273,7 @@ __device__ inline void sum_stream(const Problem& problem, int parts, const More&
       mine.advance(problem, kLanes);
       fetch();
 #pragma unroll 1
-      for (int u = 0; u < kLanes && here.tile < turn.end; u += kUnit) {
+      for (int u = 0; u < kLanes && here.tile < turn.tiles; u += kUnit) {
         values.template add<kUnit>(own - turn.lane + u, levels[here.l].W, inside, u, sum);
         if (!here.ends_row(problem, kUnit)) continue;
         if (stores && turn.has(here.tile)) {
@@ -287,7 +286,7 @@ __device__ inline void sum_stream(const Problem& problem, int parts, const More&
     }
     if (first + kLanes < chunks) {
       source.restart();
-      mine = Point(problem, turn.tile, turn.lane);
+      mine = Point(problem, 0, turn.lane);
       fetch();
     }
   }
@@ -304,13 +303,14 @@ __device__ inline void sum_stream(const Problem& problem, int parts, const More&
   X(wide, 32, 4, 0, __VA_ARGS__) X(wide, 4, 4, 1, __VA_ARGS__) X(wide, 8, 4, 1, __VA_ARGS__)
 
 struct Card {
-  int processors = 0, shared = 0;  // multiprocessors, and the bytes of shared memory of each
+  int processors = 0, shared = 0, l2 = 0;  // multiprocessors, the bytes of shared memory of each, those of the L2 cache
 
   Card() {
     int device = 0;
     if (cudaGetDevice(&device) != cudaSuccess) return;
     cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+    cudaDeviceGetAttribute(&l2, cudaDevAttrL2CacheSize, device);
   }
 };
 
@@ -340,27 +340,46 @@ struct Shape {
   }
 };
 
-// Blocks that share the queries of their heads; it makes up to twice the time.
-template <int kLanes, bool kStaged, int kBlocks>
-inline int parts_of(const Problem& problem) {
+constexpr int64_t kMostBlocks = 65535;  // of a grid, along y and along z
+
+// Parts that share the queries of a head, which makes up to twice the time; apart: as in Parts.
+template <typename T, int kLanes, bool kStaged, int kBlocks>
+inline int parts_of(const Problem& problem, bool& apart) {
   using Where = Turn<kLanes, kStreamThreads<kLanes, kStaged>>;
+  const Card card;
   const int64_t tiles = Where::tiles_of(problem), heads = problem.B * Where::heads_of(problem);
-  const int64_t slots = std::max(Card().processors, 1) * int64_t{kBlocks};
+  const int64_t processors = std::max(card.processors, 1), slots = processors * kBlocks;
+  apart = false;
   const int64_t one_wave = std::clamp<int64_t>(slots / heads, 1, tiles);
+  const auto over = [](int64_t whole, int64_t part) { return (whole + part - 1) / part; };
   if (kStaged) {
     // Every block copies the values: no more of them than it takes to have the last wave nearly full.
-    const auto waste = [&](int64_t parts) { return (heads * parts + slots - 1) / slots * slots - heads * parts; };
+    const auto waste = [&](int64_t parts) { return over(heads * parts, slots) * slots - heads * parts; };
     int64_t parts = one_wave;
     if (2 * heads > slots) {
       while (parts < std::min<int64_t>(tiles, 8) && 6 * waste(parts) > heads * parts) ++parts;
     }
     return static_cast<int>(parts);
   }
-  // One wave, if that leaves its blocks near enough to each other to meet in L2. With two heads to a block they are far
-  // apart soon.
-  const int64_t even = (tiles + one_wave - 1) / one_wave;
-  const int64_t tiles_of_block = kHeads<kLanes> == 2 ? 2 : even <= 12 ? even : 3;
-  return static_cast<int>((tiles + tiles_of_block - 1) / tiles_of_block);
+  // The blocks of a head shall be near enough to each other to meet in L2. With two heads to a block they are far apart
+  // soon.
+  constexpr int64_t kMostTiles = kHeads<kLanes> == 2 ? 2 : 12;
+  int64_t parts = over(tiles, kMostTiles);
+  if (heads * parts <= slots) {
+    // All at once: as many as leave the busiest multiprocessor the fewest tiles.
+    const auto busiest = [&](int64_t n) { return over(heads * n, processors) * tiles / static_cast<double>(n); };
+    for (int64_t more = parts + 1; more <= one_wave; ++more) {
+      if (busiest(more) <= busiest(parts)) parts = more;
+    }
+    return static_cast<int>(parts);
+  }
+  // In waves: whole ones, and so many parts that the images of one fit L2, with room for what else is read. As they go
+  // through these together, they need not even all of them.
+  apart = true;
+  const int64_t image_bytes = problem.S * problem.M * problem.D * static_cast<int64_t>(sizeof(T));
+  parts = std::max(parts, over(slots * image_bytes, Where::heads_of(problem) * std::max<int64_t>(card.l2, 1) / 8 * 5));
+  parts = over(heads * std::min(parts, tiles), slots) * slots / heads;
+  return static_cast<int>(std::min({parts, tiles, kMostBlocks}));
 }
 
 // kBlocks: those a multiprocessor holds.
@@ -374,7 +393,9 @@ template <
     typename... More>
 inline cudaError_t launch(Kernel kernel, const Problem& problem, cudaStream_t stream, const More&... more) {
   constexpr int kBlock = kStreamThreads<kLanes, kStaged>;
-  const int parts = parts_of<kLanes, kStaged, kBlocks>(problem);
+  using Where = Turn<kLanes, kBlock>;
+  bool apart;
+  const int parts = parts_of<T, kLanes, kStaged, kBlocks>(problem, apart), tiles = Where::tiles_of(problem);
   int64_t bytes = words_of_levels(problem) * sizeof(uint4);
   if constexpr (kStaged) {
     bytes += Staged<T, V, kLanes>::bytes(problem.S);
@@ -382,8 +403,11 @@ inline cudaError_t launch(Kernel kernel, const Problem& problem, cudaStream_t st
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
     if (status != cudaSuccess) return status;
   }
-  const int64_t blocks = problem.B * Turn<kLanes, kBlock>::heads_of(problem) * parts;
-  kernel<<<static_cast<unsigned>(blocks), kBlock, bytes, stream>>>(problem, more..., parts);
+  for (int64_t image = 0; image < problem.B; image += kMostBlocks) {
+    const dim3 blocks(Where::heads_of(problem), parts, std::min<int64_t>(problem.B - image, kMostBlocks));
+    const Parts shared{tiles / parts, tiles % parts, apart, static_cast<int>(image)};
+    kernel<<<blocks, kBlock, bytes, stream>>>(problem, more..., shared);
+  }
   return cudaGetLastError();
 }
 
