@@ -104,6 +104,20 @@ def test_intermediate_layers_equal_timm(registers):
     assert_close(tokens[0], model.forward_features(x)["x_norm_patchtokens"])
 
 
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "training"])
+def test_gradients_equal_timm(frozen):
+    model = tiny().requires_grad_(not frozen)
+    reference = timm_model(model, SIZE).requires_grad_(not frozen)
+    x = torch.randn(2, 3, *SIZE, requires_grad=True)
+    outputs = [model.norm(model.forward_features(x)["x_prenorm"]), reference.forward_features(x)]
+    upstream = torch.randn_like(outputs[0])
+    leaves = [x] if frozen else [x, model.blocks[0].attn.qkv.weight, model.blocks[2].attn.qkv.bias]
+    peers = [x] if frozen else [x, reference.blocks[0].attn.qkv.weight, reference.blocks[2].attn.qkv.bias]
+    gradients = [torch.autograd.grad(o, of, upstream) for o, of in zip(outputs, (leaves, peers), strict=True)]
+    for got, want in zip(*gradients, strict=True):
+        assert_close(got, want)
+
+
 @torch.no_grad()
 def test_a_whole_vit_s_equals_timm():
     size = (112, 154)
