@@ -592,3 +592,48 @@ def test_offsets_beyond_32_bits(make_inputs):
     output = ms_deform_attn(value, shapes, shapes.new_zeros(1), locations, weights).view(batch, M, D)
     assert output[-1, -1].eq(1).all()
     assert output.sum() == D
+
+
+# Images, levels, queries and channels of 128 heads, so that value has more than 2^31 elements; and whether in a fixed
+# order. One way of computing gradients after the other.
+HUGE = {
+    "in place": (9, [[100, 300]], 1, 64, False),
+    "by cell": (9, [[100, 300]], 300, 64, False),
+    "by level": (33, [[40, 100]] * 4, 1024, 32, False),
+    "by level, in order": (33, [[40, 100]] * 4, 1024, 32, True),
+    "gathered": (9, [[100, 300]], 300, 64, True),
+    "sorted": (131, [[40, 50]], 3000, 64, True),  # more than 2^31 elements of output, too
+}
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+@pytest.mark.parametrize("way", HUGE)
+def test_gradients_beyond_32_bits(way, request):
+    batch, levels, queries, channels, in_order = HUGE[way]
+    if in_order:
+        request.getfixturevalue("deterministic")
+    shapes = torch.tensor(levels, device="cuda")
+    starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
+    S, M, lead = int(shapes.prod(1).sum()), 128, (batch, queries, 128, len(levels), 4)
+    half = {"device": "cuda", "dtype": torch.float16}
+    value = torch.randn(batch, S, M, channels, **half)
+    assert value.numel() > 2**31
+    locations = torch.rand(*lead, 2, device="cuda").mul_(0.8).add_(0.6)  # no sample near the edge of its cell
+    size = shapes.flip(1)[:, None]
+    locations.add_(torch.rand(*lead, 2, device="cuda").mul_(size + 2).floor_()).sub_(1).div_(size)
+    weights, grad_output = torch.rand(lead, device="cuda"), torch.randn(batch, queries, M * channels, **half)
+    output = ms_deform_attn(value, shapes, starts, locations, weights)
+    gradients = torch.ops.racdino.ms_deform_attn_backward(
+        value, shapes, starts, locations, weights, grad_output, 64, [True] * 3
+    )
+    for image, head in ((slice(-1, None), slice(-1, None)), (slice(0, 1), slice(0, 1))):
+
+        def part(x, image=image, head=head):
+            return x[image, :, head]
+
+        inputs = part(value), shapes, starts, part(locations), part(weights)
+        expected = run(ms_deform_attn_reference, in_float64(inputs), part(grad_output.unflatten(2, (M, -1))))
+        actual = part(output.unflatten(2, (M, -1))).flatten(2), *map(part, gradients)
+        for ours, reference in zip(actual, expected, strict=True):
+            assert relative_error(ours, reference) < 2 * BOUND[torch.float16]

@@ -13,6 +13,8 @@ from torch import nn
 from racdino.training.batch_norm import reduce_batch_norm
 
 COUNTS = (5, 2, 0)  # samples per process; one has none
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second CUDA device")
+BACKENDS = {"gloo": ("cpu", COUNTS), "nccl": ("cuda", COUNTS[:2])}
 LAYERS = {
     "1d": (lambda **k: nn.BatchNorm1d(4, **k), (4,)),
     "pillars": (lambda **k: nn.BatchNorm1d(4, **k), (4, 3)),
@@ -28,12 +30,12 @@ OPTIONS = {
 }
 
 
-def make(kind, option, dtype):
+def make(kind, option, dtype, counts=COUNTS):
     torch.manual_seed(1)
     layer = LAYERS[kind][0](**OPTIONS[option]).to(dtype)
     for value in layer.parameters():
         nn.init.normal_(value)
-    batches = [(torch.randn(sum(COUNTS), *LAYERS[kind][1]) * 3 + 100).to(dtype).split(COUNTS) for _ in range(3)]
+    batches = [(torch.randn(sum(counts), *LAYERS[kind][1]) * 3 + 100).to(dtype).split(counts) for _ in range(3)]
     weights = [batch.sin() for batch in map(torch.cat, batches)]  # a loss that is no symmetric function of the values
     return layer, batches, weights
 
@@ -49,15 +51,19 @@ def train(layer, inputs, weights):
     return found, [value.grad for value in layer.parameters()], [buffer.clone() for buffer in layer.buffers()]
 
 
-def worker(rank, folder, cases):
+def worker(rank, folder, cases, backend):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(COUNTS))
+    kind, counts = BACKENDS[backend]
+    device = torch.device(kind, rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend, init_method=f"file://{folder}/meet", rank=rank, world_size=len(counts))
     results = {}
     for case in cases:
-        layer, batches, weights = make(*case)
-        layer = reduce_batch_norm(layer)
-        shares = [weight.split(COUNTS)[rank] for weight in weights]
-        results[case] = train(layer, [batch[rank] for batch in batches], shares)
+        layer, batches, weights = make(*case, counts)
+        layer = reduce_batch_norm(layer).to(device)
+        shares = [weight.split(counts)[rank].to(device) for weight in weights]
+        results[case] = train(layer, [batch[rank].to(device) for batch in batches], shares)
     frozen, batches, _ = make("2d", "plain", torch.float32)
     frozen = reduce_batch_norm(frozen).eval()
     if rank == 0:  # alone: a frozen layer must not wait for the others
@@ -71,16 +77,17 @@ CASES = [("2d", option, torch.float64) for option in OPTIONS] + [(kind, "plain",
 CASES = list(dict.fromkeys([*CASES, ("2d", "plain", torch.float32), ("pillars", "as PointPillars", torch.float32)]))
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
+@pytest.fixture(scope="module", params=["gloo", pytest.param("nccl", marks=[pytest.mark.cuda, TWO_GPUS])])
+def results(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(worker, (str(folder), CASES), nprocs=len(COUNTS))
-    return [torch.load(folder / f"{rank}.pt") for rank in range(len(COUNTS))]
+    _, counts = BACKENDS[request.param]
+    mp.spawn(worker, (str(folder), CASES, request.param), nprocs=len(counts))
+    return [torch.load(folder / f"{rank}.pt", map_location="cpu") for rank in range(len(counts))]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}, {case[1]}, {case[2]}")
 def test_processes_compute_what_torch_computes_on_the_whole_batch(results, case):
-    layer, batches, weights = make(*case)
+    layer, batches, weights = make(*case, COUNTS[: len(results)])
     found, gradients, buffers = train(layer, [torch.cat(batch) for batch in batches], weights)
     tolerance = {"rtol": 1e-9, "atol": 1e-9} if case[2] == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
     for index, expected in enumerate(found):
