@@ -119,7 +119,7 @@ def _adapter() -> Iterator[dict[str, Any]]:
 
 def _adapter_rows(images: int) -> list[dict[str, Any]]:
     x = torch.randn(images, 3, *SIZE, device="cuda")
-    model = make_adapter()
+    evaluated, model = make_adapter().eval(), make_adapter().train()
     peak = {}
     for with_cp in (False, True):
         set_checkpointing(model, with_cp)
@@ -141,7 +141,7 @@ def _adapter_rows(images: int) -> list[dict[str, Any]]:
         "ViT alone": torch.no_grad()(lambda: vit.forward_features(half)),
         # What the training step of any adapter that injects before the first block contains.
         "ViT, gradient of input": gradient_of_input,
-        "forward": lambda: forward(model, x),
+        "forward": lambda: forward(evaluated, x),
         "training step": lambda: step(False),
         "training step, with_cp": lambda: step(True),
     }
@@ -176,14 +176,13 @@ def set_checkpointing(model: DinoAdapter, with_cp: bool) -> None:
 
 @torch.no_grad()
 def forward(model: DinoAdapter, x: Tensor) -> None:
-    model.eval()
     with torch.autocast("cuda", torch.bfloat16):
         model(x)
 
 
 def training_step(model: DinoAdapter, x: Tensor) -> None:
     """Forward and backward; the maps' upstream gradients are the maps themselves."""
-    model.train().zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     with torch.autocast("cuda", torch.bfloat16):
         maps, _ = model(x)
     torch.autograd.backward(maps, [level.detach() for level in maps])
@@ -249,6 +248,7 @@ def profile_adapter() -> list[dict[str, Any]]:
     for images in IMAGES:
         x = torch.randn(images, 3, *SIZE, device="cuda")
         for what, call in (("forward", forward), ("training step", training_step)):
+            model.train(what == "training step")
             times = kernel_milliseconds(lambda call=call, x=x: call(model, x))
             rows.append({"images": images, "what": what, "milliseconds": times})
             parts = ", ".join(f"{name} {spent:.1f}" for name, spent in times.items())
