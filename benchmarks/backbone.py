@@ -229,13 +229,13 @@ def _line(row: dict[str, Any]) -> str:
 
 # The first that is found in a kernel's name says what it is.
 _CATEGORIES = (
-    ("MSDA", r"racdino|ms_deform"),
-    ("attention", r"flash|fmha|attention|sdpa|softmax"),
-    ("norm", r"norm|batchnorm|bn_fw|bn_bw|GammaBeta"),
-    ("convolution", r"conv|winograd|wgrad|dgrad|implicit|nchwToNhwc|nhwcToNchw|max_pool|MaxPool"),
+    ("MSDA", r"ms_deform"),
+    ("attention", r"flash|fmha|attention|sdpa|softmax|compute_dot_do_o|convert_dq"),
+    ("norm", r"norm|BatchNorm|batchnorm|bn_fw|bn_bw|GammaBeta"),
+    ("convolution", r"conv|DepthwiseConv|winograd|wgrad|dgrad|implicit|nchwToNhwc|nhwcToNchw|max_pool|MaxPool"),
     ("matmul", r"gemm|gemv|nvjet|cutlass|splitK|xmma"),
-    ("copies", r"copy|Cat|Memcpy|Memset|fill|Fill|transpose"),
-    ("resizing", r"upsample"),
+    ("copies", r"copy|Cat|Memcpy|Memset|fill|Fill|transpose|crop"),
+    ("resizing", r"upsample|weave"),
     ("sums", r"reduce"),
     ("elementwise", r"elementwise|index"),
 )
