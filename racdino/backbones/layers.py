@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeGuard, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from racdino.backbones.attention import attention
 from racdino.backbones.frozen import Remembering
 from racdino.ops import add_layer_norm
 from racdino.ops.autocast import compute_dtype
-from racdino.ops.serving import is_compiling, is_plain, served
+from racdino.ops.serving import has_hooks, is_compiling, is_plain, served
 
 LAYER_NORM_EPS = 1e-6
 Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)
@@ -87,13 +87,16 @@ class PatchEmbed(Remembering):
 
     def __init__(self, patch_size: int, embed_dim: int) -> None:
         super().__init__()
+        self.patch_size = patch_size
         self.proj = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        patch = self.proj.kernel_size[0]
+        patch = self.patch_size
         height, width = x.shape[-2:]
         if height % patch or width % patch:
             raise ValueError(f"an image of {height}x{width} does not divide into patches of {patch}x{patch} pixels")
+        if not is_plain(self.proj, nn.Conv2d):
+            return self.proj(x).flatten(2).transpose(1, 2)
         # Patches do not overlap, so the convolution is one product.
         x = x.to(compute_dtype(x))
         spare = _spare(x, patch)
@@ -199,25 +202,43 @@ class LayerScale(Remembering):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), init_value))
 
-    def terms(self, x: Tensor, layer: Attention | Mlp | SwiGLU, residual: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.cast("gamma", x.dtype)
+
+    def terms(self, x: Tensor, layer: nn.Module, residual: Tensor) -> tuple[Tensor, Tensor | None]:
         """residual + gamma * layer(x) as two terms of that sum, or all of it and None.
 
-        Two where gamma and the layer are frozen, with the two multiplied once.
+        Two where gamma and the layer are frozen, with the two multiplied once: unless someone listens to one of them,
+        or has put something else in its place (LoRA, say).
         """
-        last, dtype = layer.last(), residual.dtype
-        product = self.if_frozen(
-            dtype, (last.weight, last.bias, self.gamma), lambda *factors: tuple(x.to(dtype) for x in _scaled(*factors))
-        )
-        if product is None:
-            return torch.addcmul(residual, layer(x), self.cast("gamma", dtype)), None
-        return residual, F.linear(layer.before_last(x), *product)
+        if has_hooks(self):
+            return residual, self(layer(x))
+        dtype = residual.dtype
+        if not is_compiling() and _ends_plainly(layer):
+            last = layer.last()
+            product = self.if_frozen(
+                dtype,
+                (last.weight, last.bias, self.gamma),
+                lambda *factors: tuple(x.to(dtype) for x in _scaled(*factors)),
+            )
+            if product is not None:
+                return residual, F.linear(layer.before_last(x), *product)
+        return torch.addcmul(residual, layer(x), self.cast("gamma", dtype)), None
+
+
+def _ends_plainly(layer: nn.Module) -> TypeGuard[Attention | Mlp | SwiGLU]:
+    """Whether ``layer`` is one of ours, whose last step may be taken for it."""
+    kind = type(layer)
+    if not (kind is Attention or kind is Mlp or kind is SwiGLU):
+        return False
+    return is_plain(layer, kind) and is_plain(cast("Attention | Mlp | SwiGLU", layer).last(), Linear)
 
 
 def _scaled(weight: Tensor, bias: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     return weight * gamma[:, None], bias * gamma
 
 
-class Add(nn.Module):
+class Add(nn.Identity):
     """What takes the place of `LayerScale` in a block without."""
 
     def terms(self, x: Tensor, layer: nn.Module, residual: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,8 +39,9 @@ def differentiates() -> bool:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether someone listens to the module, which then has to be called."""
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return any(hooks)
+    return bool(
+        module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks
+    )
 
 
 def is_plain(module: nn.Module, kind: type[Module]) -> TypeGuard[Module]:

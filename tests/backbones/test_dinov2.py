@@ -191,6 +191,56 @@ def test_blocks_left_to_the_next_norm_are_those_nobody_listens_to_or_replaced(fr
     assert torch.equal(heard[2], tokens[1])
 
 
+class LowRank(nn.Module):
+    """As LoRA wraps a linear layer, whose frozen parameters it shows as its own."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.weight, self.bias = layer, layer.weight, layer.bias
+        self.down, self.up = nn.Linear(layer.in_features, 2), nn.Linear(2, layer.out_features)
+
+    def forward(self, x):
+        return self.layer(x) + self.up(self.down(x))
+
+
+def written_out(block, x):
+    """As DINOv2 writes it, by calls of its modules."""
+    x = x + block.ls1(block.attn(block.norm1(x)))
+    return x + block.ls2(block.mlp(block.norm2(x)))
+
+
+@pytest.mark.parametrize("change", ["nothing", "low rank", "another layer"])
+@torch.no_grad()
+def test_a_frozen_block_is_the_sum_of_what_its_modules_return(change):
+    block = tiny().requires_grad_(False).blocks[0]
+    if change == "low rank":
+        block.attn.proj, block.mlp.fc2 = LowRank(block.attn.proj), LowRank(block.mlp.fc2)
+    if change == "another layer":
+        block.attn, block.mlp = nn.Linear(24, 24), nn.Linear(24, 24)
+    x = torch.randn(2, 5, 24)
+    for _ in range(2):  # a product of frozen weights is kept from the first
+        assert_close(block(x), written_out(block, x))
+
+
+@pytest.mark.parametrize("name", ["norm1", "attn", "attn.qkv", "attn.proj", "ls1", "norm2", "mlp", "mlp.fc2", "ls2"])
+@torch.no_grad()
+def test_a_module_of_a_frozen_block_is_called_where_someone_listens(name):
+    block, heard = tiny().requires_grad_(False).blocks[0], []
+    x = torch.randn(2, 5, 24)
+    want = block(x)
+    block.get_submodule(name).register_forward_hook(lambda *_: heard.append(name))
+    assert_close(block(x), want)
+    assert heard == [name]
+
+
+@torch.no_grad()
+def test_a_patch_projection_of_another_kind_is_called():
+    model, x = tiny(), torch.randn(2, 3, *SIZE)
+    want = 2 * model.patch_embed(x)
+    model.patch_embed.proj = Doubled(model.patch_embed.proj)
+    assert_close(model.patch_embed(x), want)
+
+
 @pytest.mark.skipif(not hasattr(nn.Module, "compile"), reason="modules compile themselves since torch 2.2")
 def test_a_block_that_was_compiled_is_called(monkeypatch):
     model, graphs = tiny(), []
