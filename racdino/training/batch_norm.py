@@ -96,14 +96,15 @@ class _Normalise(torch.autograd.Function):
         normalised = (values - mean.view(wide)) * scale.view(wide)
         output = normalised if weight is None else normalised * weight.view(wide).to(values.dtype)
         output = output + (0 if bias is None else bias.view(wide).to(values.dtype))  # a tensor of its own
-        ctx.save_for_backward(normalised, scale, weight, total)
+        ctx.save_for_backward(x, mean, scale, weight, total)  # and not what is normalised: x may be of 16 bits
         ctx.mark_non_differentiable(mean, variance, total)
         return output.to(x.dtype), mean, variance, total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
-        normalised, scale, weight, total = ctx.saved_tensors
+        x, mean, scale, weight, total = ctx.saved_tensors
         wide = (-1, *[1] * (gradient.dim() - 2))
+        normalised = (_accurate(x) - mean.view(wide)) * scale.view(wide)
         incoming = gradient.to(normalised.dtype)
         of_bias, of_weight = _channel_sums(incoming), _channel_sums(incoming * normalised)
         sums = torch.stack([of_bias, of_weight])

@@ -64,6 +64,11 @@ def worker(rank, folder, cases, backend):
         layer = reduce_batch_norm(layer).to(device)
         shares = [weight.split(counts)[rank].to(device) for weight in weights]
         results[case] = train(layer, [batch[rank].to(device) for batch in batches], shares)
+    layer, batches, _ = make("2d", "plain", torch.float32, counts)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append((x.numel(), x.dtype)) or x, lambda x: x):
+        reduce_batch_norm(layer).to(device)(batches[0][rank].to(device, torch.bfloat16).requires_grad_())
+    results["kept"] = kept
     frozen, batches, _ = make("2d", "plain", torch.float32)
     frozen = reduce_batch_norm(frozen).eval()
     if rank == 0:  # alone: a frozen layer must not wait for the others
@@ -97,6 +102,12 @@ def test_processes_compute_what_torch_computes_on_the_whole_batch(results, case)
     for result in results:
         for own, expected in zip(result[case][2], buffers, strict=True):
             torch.testing.assert_close(own, expected, **tolerance)
+
+
+def test_of_16_bit_inputs_nothing_larger_is_kept_for_the_backward_pass(results):
+    numel = results[0]["kept"][0][0]
+    assert numel == COUNTS[0] * 4 * 3 * 2
+    assert [dtype for kept, dtype in results[0]["kept"] if kept == numel] == [torch.bfloat16]
 
 
 def test_a_frozen_layer_talks_to_nobody_and_is_torchs(results):
