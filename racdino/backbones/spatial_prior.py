@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from racdino.backbones.layers import for_batch_norm, init_conv
 from racdino.ops import batch_norm_act
-from racdino.ops.serving import has_hooks
+from racdino.ops.serving import has_hooks, is_plain
 
 
 class SpatialPriorModule(nn.Module):
@@ -66,7 +66,13 @@ class _Layers(nn.Sequential):
 
 
 def project(conv: nn.Conv2d, x: Tensor, more_bias: Tensor | None = None) -> Tensor:
-    """A 1x1 convolution as a product: channels-last in and out, the weight's gradient in its own strides for DDP."""
+    """A 1x1 convolution as a product: channels-last in and out, the weight's gradient in its own strides for DDP.
+
+    One that has hooks, or something else in its place, is called.
+    """
+    if not is_plain(conv, nn.Conv2d):
+        projected = conv(x)
+        return projected if more_bias is None else projected + more_bias[:, None, None]
     pixels = x.permute(0, 2, 3, 1)
     bias = conv.bias if conv.bias is None or more_bias is None else conv.bias + more_bias
     projected = F.linear(pixels.flatten(0, 2), conv.weight.flatten(1), bias)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from racdino.ops.serving import has_hooks, is_plain
+
 
 class Layer(NamedTuple):
     """A convolution without bias, and the batch norm that follows."""
@@ -22,6 +24,8 @@ class Layer(NamedTuple):
 
     @property
     def foldable(self) -> bool:
+        if not is_plain(self.conv, nn.Conv2d) or has_hooks(self.norm):
+            return False
         return not self.norm.training and self.norm.running_var is not None and self.norm.weight is not None
 
     def tensors(self) -> tuple[Tensor, ...]:

@@ -24,6 +24,7 @@ from racdino.detector.folded_norm import Folded, Layer, fold
 from racdino.detector.registry import register
 from racdino.detector.residual_block import residual_block
 from racdino.ops.autocast import compute_dtype
+from racdino.ops.serving import is_plain
 
 _BASIC = torchvision_resnet.BasicBlock
 _BOTTLENECK = torchvision_resnet.Bottleneck
@@ -195,6 +196,9 @@ def _normalised_block(block: Any, x: Tensor) -> Tensor:
 
 def _normalised(layer: Layer, x: Tensor) -> Tensor:
     conv, norm = layer
-    stride = conv.stride[0]
-    x = project(conv, x[:, :, ::stride, ::stride]) if conv.kernel_size == (1, 1) else conv(x)
+    if is_plain(conv, nn.Conv2d) and conv.kernel_size == (1, 1):
+        stride = conv.stride[0]
+        x = project(conv, x[:, :, ::stride, ::stride])
+    else:
+        x = conv(x)
     return norm(for_batch_norm(x))

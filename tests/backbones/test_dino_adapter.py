@@ -87,6 +87,17 @@ def test_sizes_inside_are_those_of_the_padded_image():
     assert (seen["x"][1], seen["c"][1]) == (1 + 19 * 51, 34 * 90 + 17 * 45 + 9 * 23)  # with the class token
 
 
+@pytest.mark.parametrize("name", ["fc1", "fc2", "fc3", "fc4"])
+@torch.no_grad()
+def test_a_projection_is_called_where_someone_listens(name):
+    model, x, heard = tiny().eval(), images(64, 96), []
+    want, _ = model(x)
+    model.spm.get_submodule(name).register_forward_hook(lambda *_: heard.append(name))
+    for got, level in zip(model(x)[0], want, strict=True):
+        torch.testing.assert_close(got, level, rtol=1e-4, atol=1e-5)
+    assert heard == [name]
+
+
 @torch.no_grad()
 def test_padding_is_zeros_to_the_right_and_below():
     model = tiny().eval()

@@ -143,6 +143,38 @@ def test_frozen_layers_are_folded_once_and_again_when_they_change():
     torch.testing.assert_close(model(x)[0], plain[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("norm_eval", [True, False])
+@pytest.mark.parametrize("name", ["conv1", "bn1", "layer1.0.conv1", "layer1.0.bn3", "layer2.0.downsample.0"])
+@torch.no_grad()
+def test_a_layer_is_called_where_someone_listens(name, norm_eval):
+    model, heard = randomise(ResNet(**{**KEYS, "norm_eval": norm_eval}, zero_init_residual=False)), []
+    x = torch.randn(1, 3, 64, 64)
+    want = plain_forward(model, x)
+    model.get_submodule(name).register_forward_hook(lambda *_: heard.append(name))
+    for got, plain in zip(model(x), want, strict=True):
+        torch.testing.assert_close(got, plain, rtol=1e-4, atol=1e-4)
+    assert heard == [name]
+
+
+class Doubled(nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv, self.weight = conv, conv.weight
+
+    def forward(self, x):
+        return 2 * self.conv(x)
+
+
+@torch.no_grad()
+def test_what_took_a_convolutions_place_is_called():
+    model = randomise(ResNet(**KEYS, zero_init_residual=False))
+    for block in (model.layer1[0], model.layer2[0]):
+        block.conv1, block.conv2 = Doubled(block.conv1), Doubled(block.conv2)
+    x = torch.randn(1, 3, 64, 64)
+    for got, want in zip(model(x), plain_forward(model, x), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
 def test_recomputing_activations_changes_no_gradient():
     torch.manual_seed(0)
     x = torch.randn(1, 3, 32, 32)
