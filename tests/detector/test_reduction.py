@@ -46,11 +46,8 @@ def worker(rank: int, folder: str, backend: str) -> None:
     os._exit(0)  # destroy_process_group now and then hangs, on a lock between gloo's thread and Python
 
 
-TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second CUDA device")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["gloo", pytest.param("nccl", marks=[pytest.mark.cuda, TWO_GPUS])])
+@pytest.mark.parametrize("backend", ["gloo", pytest.param("nccl", marks=[pytest.mark.cuda, pytest.mark.two_gpus])])
 def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path: Path, backend: str):
     torch.multiprocessing.spawn(worker, (str(tmp_path), backend), nprocs=2)
     losses, gradients, few = torch.load(tmp_path / "result.pt", map_location="cpu")
@@ -59,3 +56,9 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path: Path, bac
     for found, one in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(found, one, rtol=1e-5, atol=1e-8)
     assert few == [0.5, 0.5]  # one object in all, and none: divided by a total of 1, as one process does
+
+
+def test_one_process_divides_by_its_own_count_and_at_least_by_one():
+    x = torch.tensor([3.0])
+    assert mean_over_processes(x) is x
+    assert [float(normaliser(count, x)) for count in (0, 1, 7)] == [1, 1, 7]

@@ -570,7 +570,7 @@ def test_runs_in_a_cuda_graph(make_inputs):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second CUDA device")
+@pytest.mark.two_gpus
 def test_runs_on_the_device_of_its_tensors(make_inputs):
     inputs = make_inputs("cuda:1", torch.float32)
     assert torch.cuda.current_device() == 0

@@ -13,7 +13,6 @@ from torch import nn
 from racdino.training.batch_norm import reduce_batch_norm
 
 COUNTS = (5, 2, 0)  # samples per process; one has none
-TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second CUDA device")
 BACKENDS = {"gloo": ("cpu", COUNTS), "nccl": ("cuda", COUNTS[:2])}
 LAYERS = {
     "1d": (lambda **k: nn.BatchNorm1d(4, **k), (4,)),
@@ -82,7 +81,7 @@ CASES = [("2d", option, torch.float64) for option in OPTIONS] + [(kind, "plain",
 CASES = list(dict.fromkeys([*CASES, ("2d", "plain", torch.float32), ("pillars", "as PointPillars", torch.float32)]))
 
 
-@pytest.fixture(scope="module", params=["gloo", pytest.param("nccl", marks=[pytest.mark.cuda, TWO_GPUS])])
+@pytest.fixture(scope="module", params=["gloo", pytest.param("nccl", marks=[pytest.mark.cuda, pytest.mark.two_gpus])])
 def results(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("processes")
     _, counts = BACKENDS[request.param]
