@@ -72,7 +72,7 @@ def project(conv: nn.Conv2d, x: Tensor, more_bias: Tensor | None = None) -> Tens
     """
     if not is_plain(conv, nn.Conv2d):
         projected = conv(x)
-        return projected if more_bias is None else projected + more_bias[:, None, None]
+        return projected if more_bias is None else projected + more_bias.to(projected.dtype)[:, None, None]
     pixels = x.permute(0, 2, 3, 1)
     bias = conv.bias if conv.bias is None or more_bias is None else conv.bias + more_bias
     projected = F.linear(pixels.flatten(0, 2), conv.weight.flatten(1), bias)

@@ -87,15 +87,20 @@ def test_sizes_inside_are_those_of_the_padded_image():
     assert (seen["x"][1], seen["c"][1]) == (1 + 19 * 51, 34 * 90 + 17 * 45 + 9 * 23)  # with the class token
 
 
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "autocast"])
 @pytest.mark.parametrize("name", ["fc1", "fc2", "fc3", "fc4"])
 @torch.no_grad()
-def test_a_projection_is_called_where_someone_listens(name):
-    model, x, heard = tiny().eval(), images(64, 96), []
-    want, _ = model(x)
-    model.spm.get_submodule(name).register_forward_hook(lambda *_: heard.append(name))
-    for got, level in zip(model(x)[0], want, strict=True):
-        torch.testing.assert_close(got, level, rtol=1e-4, atol=1e-5)
+def test_a_projection_is_called_where_someone_listens(name, autocast):
+    model, x, heard, finest = tiny().eval(), images(64, 96), [], []
+    model.norm1.register_forward_pre_hook(lambda _, inputs: finest.append(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        want, _ = model(x)
+        model.spm.get_submodule(name).register_forward_hook(lambda *_: heard.append(name))
+        found, _ = model(x)
+    for got, level in zip(found, want, strict=True):
+        assert (got - level).norm() <= (2e-2 if autocast else 1e-5) * level.norm()
     assert heard == [name]
+    assert finest == [torch.bfloat16 if autocast else torch.float32] * 2
 
 
 @torch.no_grad()

@@ -518,8 +518,7 @@ cudaError_t launch_backward_by_level(const Problem& problem, Type type, bool in_
   const int bytes = Layout(problem).bytes;
   const auto status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (status != cudaSuccess) return status;
-  kernel<<<static_cast<unsigned>(problem.B * problem.M * problem.L), kBlock, bytes, stream>>>(
-      problem, in_order);
+  kernel<<<static_cast<unsigned>(problem.B * problem.M * problem.L), kBlock, bytes, stream>>>(problem, in_order);
   return cudaGetLastError();
 }
 

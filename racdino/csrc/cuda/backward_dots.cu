@@ -176,10 +176,10 @@ __device__ inline void stream_dots(const Problem& problem, const Parts& parts) {
   RACDINO_DOTS_OF(X, 4, float, float32) \
   RACDINO_DOTS_OF(X, 8, __half, float16) RACDINO_DOTS_OF(X, 8, __nv_bfloat16, bfloat16)
 
-#define RACDINO_KERNEL(V, T, staged, type, name)                                                  \
-  extern "C" __global__ void __launch_bounds__(kStreamThreads<T, staged>, kDotsBlocks<T, staged>) \
+#define RACDINO_KERNEL(V, T, staged, type, name)                                                       \
+  extern "C" __global__ void __launch_bounds__(kStreamThreads<T, staged>, kDotsBlocks<T, staged>)      \
       ms_deform_attn_dots_##name##_v##V##_t##T##_s##staged(const Problem problem, const Parts parts) { \
-    stream_dots<type, V, T, staged>(problem, parts);                                              \
+    stream_dots<type, V, T, staged>(problem, parts);                                                   \
   }
 RACDINO_DOTS(RACDINO_KERNEL)
 #undef RACDINO_KERNEL
@@ -187,10 +187,10 @@ RACDINO_DOTS(RACDINO_KERNEL)
 // Other types, widths and numbers of points: backward.cu.
 cudaError_t launch_dots(const Problem& problem, Type type, cudaStream_t stream) {
   const Shape shape(problem, type, aligned(problem.locations));
-#define RACDINO_LAUNCH(V, T, staged, type_, name)                                                 \
-  if (type == Type::name && problem.D == V * T && shape.is(V, T, 4, staged)) {                    \
-    return launch<type_, V, T, staged, kDotsBlocks<T, staged>>(                                   \
-        ms_deform_attn_dots_##name##_v##V##_t##T##_s##staged, problem, stream);                   \
+#define RACDINO_LAUNCH(V, T, staged, type_, name)                               \
+  if (type == Type::name && problem.D == V * T && shape.is(V, T, 4, staged)) {  \
+    return launch<type_, V, T, staged, kDotsBlocks<T, staged>>(                 \
+        ms_deform_attn_dots_##name##_v##V##_t##T##_s##staged, problem, stream); \
   }
   RACDINO_DOTS(RACDINO_LAUNCH)
 #undef RACDINO_LAUNCH
